@@ -1,0 +1,90 @@
+"""The street world: seeded, consistent with its ground truth, within ten features."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from noma_semcom_env.scenes.street import CLASSES, SPLITS, render, split_seeds, vocabulary
+from noma_semcom_env.semantics.phrases import head_word, split_caption
+
+SCENES = [render(seed) for seed in range(200)]
+
+
+def test_same_seed_same_scene_and_other_seed_other_scene() -> None:
+    again = render(3)
+    assert np.array_equal(again.image, SCENES[3].image)
+    assert np.array_equal(again.labels, SCENES[3].labels)
+    assert again.caption == SCENES[3].caption
+    assert not np.array_equal(SCENES[3].image, SCENES[4].image)
+
+
+def test_splits_are_disjoint() -> None:
+    for one, other in combinations(SPLITS.values(), 2):
+        assert one.stop <= other.start or other.stop <= one.start
+    assert split_seeds("test", 3) == list(SPLITS["test"][:3])
+
+
+def test_every_class_appears_and_no_scene_has_more_than_ten_features() -> None:
+    seen = set()
+    for scene in SCENES:
+        present = np.unique(scene.labels)
+        seen |= set(present.tolist())
+        assert len(present) + len(split_caption(scene.caption)) <= 10
+    assert seen == set(range(len(CLASSES)))
+
+
+def test_caption_names_exactly_the_visible_items() -> None:
+    for scene in SCENES:
+        phrases = split_caption(scene.caption)
+        assert len(phrases) == 2 + len(scene.items)
+        assert sorted(phrases[2:]) == sorted(item.phrase for item in scene.items)
+        for item, (left, top, right, bottom) in zip(scene.items, scene.boxes, strict=True):
+            inside = scene.labels[top:bottom, left:right] == CLASSES.index(item.kind)
+            assert inside.sum() == (scene.labels == CLASSES.index(item.kind)).sum() > 0
+            assert head_word(item.phrase) == item.kind
+
+
+def test_vocabulary_holds_every_caption_word() -> None:
+    known = set(vocabulary())
+    assert all(set(scene.caption.split()) <= known for scene in SCENES)
+
+
+def test_objects_show_in_the_colour_they_are_named_by() -> None:
+    """The mean colour of a clear day's red cars is red, of blue ones blue."""
+    for colour, channel in (("red", 0), ("blue", 2)):
+        pixels = [
+            scene.image[scene.labels == CLASSES.index("car")]
+            for scene in (render(seed) for seed in range(1500))
+            if scene.caption.startswith("clear sky by day") and f"{colour} car" in scene.caption
+        ]
+        mean = np.concatenate(pixels).mean(0)
+        assert mean.argmax() == channel
+
+
+@pytest.mark.parametrize("resolution", [64, 128, 256])
+def test_resolution_changes_the_grid_and_not_the_scene(resolution: int) -> None:
+    scene = render(7, resolution)
+    assert scene.image.shape == (resolution, resolution, 3)
+    assert scene.image.dtype == np.uint8
+    step = resolution // 64
+    agreement = (scene.labels[step // 2 :: step, step // 2 :: step] == SCENES[7].labels).mean()
+    assert agreement > 0.95
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((-1, 64), "seed=-1"), ((0, 63), "resolution=63"), ((0, 65), "resolution=65"), ((0, 512), "resolution=512")],
+)
+def test_render_refuses_bad_arguments(arguments: tuple[int, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        render(*arguments)
+
+
+def test_split_seeds_refuses_unknown_splits_and_counts() -> None:
+    with pytest.raises(ValueError, match="split='train'"):
+        split_seeds("train", 1)
+    with pytest.raises(ValueError, match="count=-1"):
+        split_seeds("test", -1)
