@@ -1,0 +1,6 @@
+"""Shells around the dynamics, one a form of the API."""
+
+from noma_semcom_env.envs.single import NomaSemComEnv
+from noma_semcom_env.envs.vector import NomaSemComVectorEnv
+
+__all__ = ["NomaSemComEnv", "NomaSemComVectorEnv"]

@@ -1,0 +1,50 @@
+"""The table of environment ids: one row an id, read by tests, docs and benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import gymnasium
+
+
+@dataclass(frozen=True)
+class Row:
+    """One registered environment.
+
+    Attributes:
+        id: Gymnasium id.
+        controls: What the agent controls, in a few words.
+        entry_point: Single form, ``module:Class``.
+        vector_entry_point: Vectorized form, ``module:Class``.
+        knobs: Scenario fields in which the id differs from the default scenario.
+    """
+
+    id: str
+    controls: str
+    entry_point: str
+    vector_entry_point: str
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+
+
+_SINGLE: Final = "noma_semcom_env.envs.single:NomaSemComEnv"
+_VECTOR: Final = "noma_semcom_env.envs.vector:NomaSemComVectorEnv"
+
+ENVIRONMENTS: Final = (
+    Row("NomaSemCom-v0", "selection from the pruned features", _SINGLE, _VECTOR),
+    Row("NomaSemComUnpruned-v0", "selection from all features", _SINGLE, _VECTOR, {"prune": False}),
+)
+
+
+def register_environments() -> None:
+    """Register every row.
+
+    No row sets ``max_episode_steps``: the length of an episode is the scenario's ``episode_length``, a keyword of
+    ``gym.make``, and a second figure in the spec would contradict it.
+    """
+    for row in ENVIRONMENTS:
+        if row.id not in gymnasium.registry:
+            gymnasium.register(
+                row.id, row.entry_point, vector_entry_point=row.vector_entry_point, kwargs=dict(row.knobs)
+            )
