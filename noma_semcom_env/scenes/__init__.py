@@ -1,0 +1,1 @@
+"""Images: the rendered street world with its ground truth."""

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from noma_semcom_env.scenes.street import CLASSES
+from noma_semcom_env.scenes.canvas import CLASS_INDEX, Canvas, clip, darker
 
 if TYPE_CHECKING:
     from noma_semcom_env.scenes.street import Item, Script
 
-Colour = tuple[int, int, int]
-
-_INDEX = {name: i for i, name in enumerate(CLASSES)}
 _VEHICLE = {"red": (205, 30, 35), "blue": (35, 70, 205), "white": (238, 238, 238), "yellow": (240, 205, 30)}
 _COLOUR = {
     "mountain": {"grey": (112, 116, 132), "brown": (136, 104, 80)},
@@ -48,83 +44,6 @@ _AMBIENT = {"day": (1.0, 1.0, 1.0), "sunset": (1.0, 0.78, 0.64), "night": (0.52,
 _FOG = {"day": (200, 203, 207), "sunset": (210, 168, 138), "night": (58, 62, 70)}
 
 
-class _Canvas:
-    """A colour picture and its label map, drawn together; coordinates are in 1/128 of the side."""
-
-    def __init__(self, side: int, rng: np.random.Generator) -> None:
-        self.side = side
-        self.unit = side / 128
-        self.rng = rng
-        self.picture = Image.new("RGB", (side, side))
-        self.label_map = Image.new("L", (side, side), 0)
-        self.glow_map = Image.new("L", (side, side), 0)
-        self._draw = ImageDraw.Draw(self.picture)
-        self._label = ImageDraw.Draw(self.label_map)
-        self._glow = ImageDraw.Draw(self.glow_map)
-
-    def shade(self, colour: Sequence[float], spread: float = 5.0) -> Colour:
-        """The colour with a little random shade, the same on all channels."""
-        return _clip(np.asarray(colour, dtype=float) + self.rng.normal(0.0, spread))
-
-    def _points(self, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-        return [(x * self.unit, y * self.unit) for x, y in points]
-
-    def polygon(self, points: Sequence[tuple[float, float]], colour: Colour, kind: str | None = None) -> None:
-        scaled = self._points(points)
-        self._draw.polygon(scaled, fill=colour)
-        if kind is not None:
-            self._label.polygon(scaled, fill=_INDEX[kind])
-
-    def box(
-        self, x0: float, y0: float, x1: float, y1: float, colour: Colour, kind: str | None = None, glow: bool = False
-    ) -> None:
-        corners = self._points([(x0, y0), (x1, y1)])
-        self._draw.rectangle(corners, fill=colour)
-        if kind is not None:
-            self._label.rectangle(corners, fill=_INDEX[kind])
-        if glow:
-            self._glow.rectangle(corners, fill=255)
-
-    def rounded(self, x0: float, y0: float, x1: float, y1: float, r: float, colour: Colour, kind: str) -> None:
-        corners = self._points([(x0, y0), (x1, y1)])
-        self._draw.rounded_rectangle(corners, r * self.unit, fill=colour)
-        self._label.rounded_rectangle(corners, r * self.unit, fill=_INDEX[kind])
-
-    def disc(
-        self,
-        x: float,
-        y: float,
-        rx: float,
-        ry: float,
-        colour: Colour,
-        kind: str | None = None,
-        glow: bool = False,
-    ) -> None:
-        corners = self._points([(x - rx, y - ry), (x + rx, y + ry)])
-        self._draw.ellipse(corners, fill=colour)
-        if kind is not None:
-            self._label.ellipse(corners, fill=_INDEX[kind])
-        if glow:
-            self._glow.ellipse(corners, fill=255)
-
-    def shadow(self, x: float, y: float, rx: float, ry: float) -> None:
-        """Darken what lies under an object, leaving its label."""
-        left, top = int((x - rx) * self.unit), int((y - ry) * self.unit)
-        right, bottom = int((x + rx) * self.unit) + 1, int((y + ry) * self.unit) + 1
-        stamp = Image.new("L", (right - left, bottom - top), 0)
-        ImageDraw.Draw(stamp).ellipse((0, 0, right - left - 1, bottom - top - 1), fill=110)
-        self.picture.paste((20, 20, 26), (left, top), stamp)
-
-
-def _clip(values: np.ndarray) -> Colour:
-    r, g, b = np.clip(values, 0, 255).astype(int)
-    return int(r), int(g), int(b)
-
-
-def _darker(colour: Colour, factor: float) -> Colour:
-    return _clip(np.asarray(colour, dtype=float) * factor)
-
-
 def paint(script: Script, rng: np.random.Generator, resolution: int) -> tuple[np.ndarray, np.ndarray]:
     """Paint a script.
 
@@ -136,7 +55,7 @@ def paint(script: Script, rng: np.random.Generator, resolution: int) -> tuple[np
     Returns:
         (H, W, 3) uint8 image and (H, W) uint8 class map.
     """
-    canvas = _Canvas(2 * resolution, rng)
+    canvas = Canvas(2 * resolution, rng)
     horizon = 128 * script.horizon
     lake_end = _paint_ground(canvas, script, horizon)
     _paint_sky(canvas, script, horizon)
@@ -153,17 +72,17 @@ def paint(script: Script, rng: np.random.Generator, resolution: int) -> tuple[np
 _FRONT = ("sign", "bus", "car", "person")
 
 
-def _paint_sky(canvas: _Canvas, script: Script, horizon: float) -> None:
+def _paint_sky(canvas: Canvas, script: Script, horizon: float) -> None:
     rng = canvas.rng
-    rows = int(round(horizon * canvas.unit))
+    rows = round(horizon * canvas.unit)
     top, bottom = (np.asarray(c, dtype=float) for c in _SKY[(script.time, script.weather)])
     fraction = np.linspace(0, 1, rows)[:, None]
     gradient = np.clip(top * (1 - fraction) + bottom * fraction + rng.normal(0, 3), 0, 255).astype(np.uint8)
     strip = np.repeat(gradient[:, None], canvas.side, axis=1)
     canvas.picture.paste(Image.fromarray(strip), (0, 0))
-    canvas.label_map.paste(_INDEX["sky"], (0, 0, canvas.side, rows))
+    canvas.label_map.paste(CLASS_INDEX["sky"], (0, 0, canvas.side, rows))
     if script.weather == "cloudy":
-        cloud = _clip(bottom + (26 if script.time != "night" else 16))
+        cloud = clip(bottom + (26 if script.time != "night" else 16))
         for i in range(4):
             x, y = 16 + 32 * i + rng.uniform(-9, 9), rng.uniform(8, horizon - 16)
             for dx, dy in ((-8, 1), (0, -2), (8, 1)):
@@ -175,7 +94,7 @@ def _paint_sky(canvas: _Canvas, script: Script, horizon: float) -> None:
         canvas.disc(x, y, radius, radius, _SUN[script.time], "sun")
 
 
-def _paint_ground(canvas: _Canvas, script: Script, horizon: float) -> float:
+def _paint_ground(canvas: Canvas, script: Script, horizon: float) -> float:
     """Ground, water and road; returns the row where water ends (the horizon without water)."""
     rng = canvas.rng
     snow = script.weather == "snowy"
@@ -211,24 +130,24 @@ def _paint_ground(canvas: _Canvas, script: Script, horizon: float) -> float:
         water = {"day": (52, 108, 158), "sunset": (150, 104, 120), "night": (60, 92, 150)}[script.time]
         canvas.box(0, horizon, 128, end, canvas.shade(water), "water")
         for y in np.arange(horizon + 4, end - 2, 6):
-            canvas.box(14 + (y * 7) % 30, y, 44 + (y * 7) % 30, y + 0.8, _clip(np.asarray(water) * 1.25))
+            canvas.box(14 + (y * 7) % 30, y, 44 + (y * 7) % 30, y + 0.8, clip(np.asarray(water) * 1.25))
         canvas.box(0, end, 128, 128, road, "road")
-        canvas.box(0, end, 128, end + 3, _darker(road, 1.35))
+        canvas.box(0, end, 128, end + 3, darker(road, 1.35))
         for x in range(2, 128, 20):
             canvas.box(x, (end + 136) / 2 - 1, x + 10, (end + 136) / 2 + 1, line)
     else:
         canvas.box(0, horizon, 128, 128, road, "road")
-        seam = _darker(road, 0.84)
+        seam = darker(road, 0.84)
         for i in range(1, 5):
             y = horizon + (128 - horizon) * (i / 5) ** 1.5
             canvas.box(0, y, 128, y + 1, seam)
         for i in range(-3, 12):
-            x = 64 + (i - 4.5) * 14
-            canvas.polygon([(64 + (x - 64) * 0.4, horizon), (x * 2 - 64, 128), (x * 2 - 62, 128)], seam)
+            far = 64 + (i - 4.5) * 14
+            canvas.polygon([(64 + (far - 64) * 0.4, horizon), (far * 2 - 64, 128), (far * 2 - 62, 128)], seam)
     return end
 
 
-def _paint_mountain(canvas: _Canvas, script: Script, item: Item, horizon: float, lake_end: float) -> None:
+def _paint_mountain(canvas: Canvas, script: Script, item: Item, horizon: float, lake_end: float) -> None:
     x, width, height = 128 * item.x, 64 * item.scale, 30 * item.scale
     body = canvas.shade(_COLOUR["mountain"][item.colour])
     canvas.polygon(
@@ -237,33 +156,34 @@ def _paint_mountain(canvas: _Canvas, script: Script, item: Item, horizon: float,
         body, "mountain",
     )  # fmt: skip
     canvas.polygon([(x, horizon - height), (x + 0.5 * width, horizon - 0.45 * height), (x + width, horizon),
-                    (x + 0.1 * width, horizon)], _darker(body, 0.82))  # fmt: skip
-    cap = (242, 244, 248) if script.weather == "snowy" else _darker(body, 1.25)
+                    (x + 0.1 * width, horizon)], darker(body, 0.82))  # fmt: skip
+    cap = (242, 244, 248) if script.weather == "snowy" else darker(body, 1.25)
     canvas.polygon([(x - 0.09 * width, horizon - 0.78 * height), (x, horizon - height),
-                    (x + 0.17 * width, horizon - 0.8 * height), (x + 0.03 * width, horizon - 0.7 * height)], cap)  # fmt: skip
+                    (x + 0.17 * width, horizon - 0.8 * height), (x + 0.03 * width, horizon - 0.7 * height)],
+                   cap)  # fmt: skip
 
 
-def _paint_building(canvas: _Canvas, script: Script, item: Item, horizon: float, lake_end: float) -> None:
+def _paint_building(canvas: Canvas, script: Script, item: Item, horizon: float, lake_end: float) -> None:
     wide = (34 if item.tall else 56) * item.scale
     high = (min(50.0, horizon - 2) if item.tall else 24) * min(item.scale, 1.05)
     x0, base = 128 * item.x - wide / 2, lake_end + 8 * item.depth / 0.15
     body = canvas.shade(_COLOUR["building"][item.colour])
     canvas.box(x0, base - high, x0 + wide, base, body, "building")
-    canvas.box(x0 + 0.8 * wide, base - high, x0 + wide, base, _darker(body, 0.78))
+    canvas.box(x0 + 0.8 * wide, base - high, x0 + wide, base, darker(body, 0.78))
     canvas.box(x0 - 1, base - high, x0 + wide + 1, base - high + 3,
-               (242, 244, 248) if script.weather == "snowy" else _darker(body, 0.65), "building")  # fmt: skip
+               (242, 244, 248) if script.weather == "snowy" else darker(body, 0.65), "building")  # fmt: skip
     night = script.time == "night"
-    pane = (255, 222, 120) if night else _darker(body, 0.42)
+    pane = (255, 222, 120) if night else darker(body, 0.42)
     columns, rows = max(2, int(wide // 9)), max(1, int((high - 12) // 11))
     step_x, step_y = wide / columns, (high - 10) / rows
     for row in range(rows):
         for column in range(columns):
             x, y = x0 + column * step_x + step_x * 0.25, base - high + 6 + row * step_y
             canvas.box(x, y, x + step_x * 0.5, y + step_y * 0.55, pane, glow=night)
-    canvas.box(x0 + 0.42 * wide, base - 7, x0 + 0.56 * wide, base, _darker(body, 0.35))
+    canvas.box(x0 + 0.42 * wide, base - 7, x0 + 0.56 * wide, base, darker(body, 0.35))
 
 
-def _paint_tree(canvas: _Canvas, script: Script, item: Item, horizon: float, lake_end: float) -> None:
+def _paint_tree(canvas: Canvas, script: Script, item: Item, horizon: float, lake_end: float) -> None:
     x, base, radius = 128 * item.x, lake_end + 6 + 40 * item.depth, 17 * item.scale
     canvas.shadow(x, base, 0.8 * radius, 2.5)
     canvas.box(x - 2.5, base - 1.2 * radius, x + 2.5, base, (86, 60, 40), "tree")
@@ -271,13 +191,13 @@ def _paint_tree(canvas: _Canvas, script: Script, item: Item, horizon: float, lak
     centre = base - 1.75 * radius
     blobs = [(0.0, 0.45), (-0.6, 0.25), (0.6, 0.25), (-0.4, -0.35), (0.4, -0.35), (0.0, -0.6)]
     for dx, dy in blobs:
-        canvas.disc(x + dx * radius, centre + dy * radius, 0.6 * radius, 0.55 * radius, _darker(leaf, 0.8), "tree")
-    top = (240, 243, 248) if script.weather == "snowy" else _darker(leaf, 1.2)
+        canvas.disc(x + dx * radius, centre + dy * radius, 0.6 * radius, 0.55 * radius, darker(leaf, 0.8), "tree")
+    top = (240, 243, 248) if script.weather == "snowy" else darker(leaf, 1.2)
     for dx, dy in blobs[3:]:
         canvas.disc(x + (dx - 0.08) * radius, centre + (dy - 0.1) * radius, 0.4 * radius, 0.34 * radius, top)
 
 
-def _paint_sign(canvas: _Canvas, script: Script, item: Item, horizon: float, lake_end: float) -> None:
+def _paint_sign(canvas: Canvas, script: Script, item: Item, horizon: float, lake_end: float) -> None:
     x, y, r = 128 * item.x, lake_end + (128 - lake_end) * item.depth, 10 * item.scale
     top = y - 36 * item.scale
     canvas.box(x - 1.4, top, x + 1.4, y, (122, 122, 128), "sign")
@@ -294,12 +214,12 @@ def _paint_sign(canvas: _Canvas, script: Script, item: Item, horizon: float, lak
         canvas.box(x - 1.2, top - 0.3 * r, x + 1.2, top + 0.45 * r, (24, 24, 24))
 
 
-def _wheel(canvas: _Canvas, x: float, y: float, radius: float, kind: str) -> None:
+def _wheel(canvas: Canvas, x: float, y: float, radius: float, kind: str) -> None:
     canvas.disc(x, y, radius, radius, (20, 20, 22), kind)
     canvas.disc(x, y, 0.45 * radius, 0.45 * radius, (150, 150, 156))
 
 
-def _paint_car(canvas: _Canvas, script: Script, item: Item, horizon: float, lake_end: float) -> None:
+def _paint_car(canvas: Canvas, script: Script, item: Item, horizon: float, lake_end: float) -> None:
     size = item.scale * (0.8 + 0.35 * item.depth)
     x, y = 128 * item.x, lake_end + 10 + (110 - lake_end) * item.depth
     half, low, body_h, cabin_h, r = 24 * size, y - 4 * size, 10 * size, 9 * size, 5 * size
@@ -307,14 +227,14 @@ def _paint_car(canvas: _Canvas, script: Script, item: Item, horizon: float, lake
     canvas.shadow(x, y, 1.05 * half, 3 * size)
     deck = low - body_h
     canvas.polygon([(x - 0.62 * half, deck + 1), (x - 0.4 * half, deck - cabin_h), (x + 0.34 * half, deck - cabin_h),
-                    (x + 0.68 * half, deck + 1)], _darker(paint_colour, 0.88), "car")  # fmt: skip
+                    (x + 0.68 * half, deck + 1)], darker(paint_colour, 0.88), "car")  # fmt: skip
     glass = (255, 226, 140) if script.time == "night" else (66, 92, 116)
     canvas.polygon([(x - 0.5 * half, deck), (x - 0.34 * half, deck - 0.78 * cabin_h),
                     (x - 0.06 * half, deck - 0.78 * cabin_h), (x - 0.06 * half, deck)], glass)  # fmt: skip
     canvas.polygon([(x + 0.04 * half, deck), (x + 0.04 * half, deck - 0.78 * cabin_h),
                     (x + 0.29 * half, deck - 0.78 * cabin_h), (x + 0.54 * half, deck)], glass)  # fmt: skip
     canvas.rounded(x - half, deck, x + half, low, 3.5 * size, paint_colour, "car")
-    canvas.box(x - half + 1, low - 3 * size, x + half - 1, low - 1 * size, _darker(paint_colour, 0.7))
+    canvas.box(x - half + 1, low - 3 * size, x + half - 1, low - 1 * size, darker(paint_colour, 0.7))
     canvas.box(x + half - 4 * size, deck + 2.5 * size, x + half, deck + 5.5 * size, (255, 246, 190),
                glow=script.time == "night")  # fmt: skip
     canvas.box(x - half, deck + 2.5 * size, x - half + 3 * size, deck + 5.5 * size, (150, 16, 20))
@@ -322,7 +242,7 @@ def _paint_car(canvas: _Canvas, script: Script, item: Item, horizon: float, lake
         _wheel(canvas, x + dx * half, y - r, r, "car")
 
 
-def _paint_bus(canvas: _Canvas, script: Script, item: Item, horizon: float, lake_end: float) -> None:
+def _paint_bus(canvas: Canvas, script: Script, item: Item, horizon: float, lake_end: float) -> None:
     size = item.scale * (0.8 + 0.3 * item.depth)
     x, y = 128 * item.x, lake_end + 10 + (106 - lake_end) * item.depth
     half, high, r = 33 * size, 32 * size, 5 * size
@@ -336,13 +256,13 @@ def _paint_bus(canvas: _Canvas, script: Script, item: Item, horizon: float, lake
     for i in range(5):
         left = x - half + 4 * size + i * pane
         canvas.box(left, top + 5 * size, left + 0.8 * pane, top + 15 * size, glass, glow=night)
-    canvas.box(x - half, low - 11 * size, x + half, low - 8 * size, _darker(paint_colour, 0.62))
+    canvas.box(x - half, low - 11 * size, x + half, low - 8 * size, darker(paint_colour, 0.62))
     canvas.box(x + half - 3 * size, low - 6 * size, x + half, low - 3 * size, (255, 246, 190), glow=night)
     for dx in (-0.6, 0.6):
         _wheel(canvas, x + dx * half, y - r, r, "bus")
 
 
-def _paint_person(canvas: _Canvas, script: Script, item: Item, horizon: float, lake_end: float) -> None:
+def _paint_person(canvas: Canvas, script: Script, item: Item, horizon: float, lake_end: float) -> None:
     size = item.scale * (0.85 + 0.4 * item.depth)
     x, y, h = 128 * item.x, lake_end + 14 + (110 - lake_end) * item.depth, 46 * size
     trousers, skin = (44, 46, 74), (228, 178, 144)
@@ -353,7 +273,7 @@ def _paint_person(canvas: _Canvas, script: Script, item: Item, horizon: float, l
                         (x + side * 0.15 * h, y), (x + side * 0.05 * h, y)], trousers, "person")  # fmt: skip
         canvas.polygon([(x + side * 0.1 * h, y - 0.78 * h), (x + side * 0.17 * h, y - 0.76 * h),
                         (x + side * 0.25 * h, y - 0.46 * h), (x + side * 0.18 * h, y - 0.44 * h)],
-                       _darker(shirt, 0.8), "person")  # fmt: skip
+                       darker(shirt, 0.8), "person")  # fmt: skip
     canvas.rounded(x - 0.14 * h, y - 0.8 * h, x + 0.14 * h, y - 0.42 * h, 0.05 * h, shirt, "person")
     canvas.disc(x, y - 0.9 * h, 0.09 * h, 0.1 * h, skin, "person")
     canvas.disc(x, y - 0.955 * h, 0.09 * h, 0.05 * h, (60, 40, 28), "person")
@@ -370,7 +290,7 @@ _PAINTERS = {
 }
 
 
-def _finish(canvas: _Canvas, script: Script, horizon: float, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+def _finish(canvas: Canvas, script: Script, horizon: float, resolution: int) -> tuple[np.ndarray, np.ndarray]:
     """Light, fog, rain and snow; reduction to the final resolution."""
     rng = canvas.rng
     labels = np.asarray(canvas.label_map)[1::2, 1::2].copy()
@@ -380,7 +300,7 @@ def _finish(canvas: _Canvas, script: Script, horizon: float, resolution: int) ->
     if script.weather in ("cloudy", "rainy"):
         ambient = ambient * 0.86
     lit = pixels * (ambient * (1 - glow) + glow)
-    above = (labels <= _INDEX["sun"])[..., None]
+    above = (labels <= CLASS_INDEX["sun"])[..., None]
     pixels = np.where(above, pixels, lit)
     if script.weather == "foggy":
         rows = (np.arange(resolution, dtype=np.float32) + 0.5) * 128 / resolution
@@ -394,7 +314,8 @@ def _finish(canvas: _Canvas, script: Script, horizon: float, resolution: int) ->
 
 
 def _halve(pixels: np.ndarray) -> np.ndarray:
-    return 0.25 * (pixels[0::2, 0::2] + pixels[1::2, 0::2] + pixels[0::2, 1::2] + pixels[1::2, 1::2])
+    mean: np.ndarray = 0.25 * (pixels[0::2, 0::2] + pixels[1::2, 0::2] + pixels[0::2, 1::2] + pixels[1::2, 1::2])
+    return mean
 
 
 def _precipitation(pixels: np.ndarray, script: Script, rng: np.random.Generator, side: int) -> np.ndarray:
