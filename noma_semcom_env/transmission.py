@@ -77,17 +77,7 @@ def fractional_program(
     """The paper's worst-case beams and its fractional program, one convex series a step (extra ``paper``)."""
     from noma_semcom_env.link.convex_order import fractional_program_order
 
-    sent = [
-        fractional_program_order(one, power_w, noise_power_w, bandwidth_hz, demand)
-        for one, demand in zip(channel, demand_bits, strict=True)
-    ]
-    return Transmission(
-        order=np.stack([one.order for one in sent]),
-        rate_bps=np.stack([one.rate_bps for one in sent]),
-        latency_s=np.stack([one.latency_s for one in sent]),
-        beams=np.stack([one.beams for one in sent]),
-        fallback=np.stack([one.fallback for one in sent]),
-    )
+    return fractional_program_order(channel, power_w, noise_power_w, bandwidth_hz, demand_bits)
 
 
 SOLVERS: Final[dict[str, TransmissionSolver]] = {
