@@ -35,8 +35,8 @@ class RecoveryTable:
     Attributes:
         features: One entry an image.
         images: (I, H, W, 3) uint8 raw images.
-        lpips_by_seed: (I, S, 2**F) float32. Subset ``sum_f selection[f] << f``; NaN where a subset holds features that the
-            image does not have.
+        lpips_by_seed: (I, S, 2**F) float32. Subset ``sum_f selection[f] << f``; NaN where a subset holds features that
+            the image does not have.
         labels: Label vocabulary, entry 0 empty; see :class:`~noma_semcom_env.features.FeatureBank`.
         provenance: What made the table: models' hashes, denoising steps, diffusion seeds, split, LPIPS network.
         path: The file that it was read from, or None.
@@ -102,7 +102,7 @@ class RecoveryTable:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
         with part.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+            np.savez_compressed(file, allow_pickle=False, **arrays)
         os.replace(part, path)
 
 
@@ -142,7 +142,8 @@ def load_table(source: str | Path) -> RecoveryTable:
 def subset_selections(count: int, width: int) -> np.ndarray:
     """(2**count, width) bool: the selection of each subset of the first ``count`` features, in table order."""
     numbers = np.arange(1 << count)
-    return (numbers[:, None] >> np.arange(width)) & 1 == 1
+    selections: np.ndarray = (numbers[:, None] >> np.arange(width)) & 1 == 1
+    return selections
 
 
 def _possible(features: Sequence[SemanticFeatures], entries: int) -> np.ndarray:
