@@ -1,0 +1,1 @@
+"""The models: presets by name, one loading path, and the bundled weights."""
