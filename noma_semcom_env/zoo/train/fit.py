@@ -1,0 +1,153 @@
+"""The training loop that every bundled model shares: AdamW, cosine rate, moving average, progress, resume."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+LossFunction = Callable[[torch.Generator, float], dict[str, torch.Tensor]]
+"""(generator, progress in [0, 1]) -> named scalar losses; ``"loss"`` is the one to minimize."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast to train.
+
+    Attributes:
+        steps: Number of optimizer steps.
+        rate: Highest learning rate, reached after ``warmup`` steps and held for ``hold`` of the run; then half a cosine
+            down to 2 %.
+        warmup: Steps of linear rise.
+        hold: Share of the run before the rate falls.
+        averaging: Decay of the exponential moving average of the weights.
+        weight_decay: AdamW's.
+        checkpoint_s: Seconds between checkpoints.
+    """
+
+    steps: int
+    rate: float
+    warmup: int = 100
+    hold: float = 0.3
+    averaging: float = 0.998
+    weight_decay: float = 1e-3
+    checkpoint_s: float = 120.0
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step."""
+        progress = step / self.steps
+        fall = max(0.0, (progress - self.hold) / (1 - self.hold))
+        return self.rate * min(1.0, (step + 1) / self.warmup) * (0.49 * (1 + math.cos(math.pi * fall)) + 0.02)
+
+
+def fit(
+    name: str, modules: list[nn.Module], loss: LossFunction, schedule: Schedule, folder: Path, seed: int = 0
+) -> float:
+    """Train modules in place; on return they hold the averaged weights.
+
+    The run is a function of the seed and the step alone, and a checkpoint in ``folder`` is taken up if there is one.
+
+    Args:
+        name: Shown in the progress bar.
+        modules: Modules whose parameters are trained.
+        loss: Draws a batch and returns its losses.
+        schedule: Length and rates.
+        folder: Where ``checkpoint.safetensors`` and ``curve.csv`` (step, seconds, losses) go.
+        seed: Seed of every random draw.
+
+    Returns:
+        Seconds of training, earlier parts of a resumed run included.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    average = [p.detach().clone() for p in parameters]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=schedule.rate, betas=(0.9, 0.99), weight_decay=schedule.weight_decay, foreach=True
+    )
+    checkpoint = folder / "checkpoint.safetensors"
+    start, spent = _load(checkpoint, parameters, average, optimizer) if checkpoint.exists() else (0, 0.0)
+    began = saved = time.monotonic()
+    recent: list[dict[str, float]] = []
+    columns = (
+        TextColumn(f"{name} {{task.fields[losses]}}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, refresh_per_second=0.2) as bar, (folder / "curve.csv").open("a", newline="") as log:
+        task = bar.add_task(name, total=schedule.steps, completed=start, losses="")
+        writer = csv.writer(log)
+        for step in range(start, schedule.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.rate_at(step)
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+            losses = loss(generator, step / schedule.steps)
+            optimizer.zero_grad(set_to_none=True)
+            losses["loss"].backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
+            optimizer.step()
+            decay = min(schedule.averaging, (step + 1) / (step + 20))
+            torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
+            recent.append({key: value.item() for key, value in losses.items()})
+            if (step + 1) % 50 == 0:
+                means = {key: float(np.mean([r[key] for r in recent])) for key in recent[0]}
+                writer.writerow(
+                    [step + 1, round(spent + time.monotonic() - began, 1), *(f"{v:.5f}" for v in means.values())]
+                )
+                log.flush()
+                recent.clear()
+                bar.update(task, completed=step + 1, losses=" ".join(f"{k} {v:.4f}" for k, v in means.items()))
+            if time.monotonic() - saved > schedule.checkpoint_s or step + 1 == schedule.steps:
+                _save(checkpoint, parameters, average, optimizer, step + 1, spent + time.monotonic() - began)
+                saved = time.monotonic()
+    with torch.no_grad():
+        for parameter, value in zip(parameters, average, strict=True):
+            parameter.copy_(value)
+    return spent + time.monotonic() - began
+
+
+def _save(
+    path: Path,
+    parameters: list[nn.Parameter],
+    average: list[torch.Tensor],
+    optimizer: torch.optim.AdamW,
+    step: int,
+    seconds: float,
+) -> None:
+    tensors: dict[str, torch.Tensor] = {}
+    for i, (parameter, mean) in enumerate(zip(parameters, average, strict=True)):
+        state = optimizer.state[parameter]
+        tensors |= {f"{i}.value": parameter.detach(), f"{i}.average": mean}
+        tensors |= {f"{i}.{key}": state[key] for key in ("exp_avg", "exp_avg_sq")}
+    part = path.with_suffix(".part")
+    save_file({k: v.contiguous() for k, v in tensors.items()}, part, {"step": str(step), "seconds": str(seconds)})
+    os.replace(part, path)
+
+
+def _load(
+    path: Path, parameters: list[nn.Parameter], average: list[torch.Tensor], optimizer: torch.optim.AdamW
+) -> tuple[int, float]:
+    with safe_open(path, "pt") as file, torch.no_grad():
+        metadata = file.metadata()
+        step = int(metadata["step"])
+        for i, (parameter, mean) in enumerate(zip(parameters, average, strict=True)):
+            parameter.copy_(file.get_tensor(f"{i}.value"))
+            mean.copy_(file.get_tensor(f"{i}.average"))
+            optimizer.state[parameter] = {
+                "step": torch.tensor(float(step)),
+                "exp_avg": file.get_tensor(f"{i}.exp_avg"),
+                "exp_avg_sq": file.get_tensor(f"{i}.exp_avg_sq"),
+            }
+    return step, float(metadata["seconds"])
