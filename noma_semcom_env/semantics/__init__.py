@@ -1,0 +1,1 @@
+"""What is sent: images become features with sizes and importance."""
