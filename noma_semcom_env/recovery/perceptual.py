@@ -1,0 +1,71 @@
+"""LPIPS, the perceptual distance between raw and recovered images (JTSC II-C)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+BUNDLED_WEIGHTS = Path(__file__).parents[1] / "zoo" / "weights" / "lpips" / "alex.safetensors"
+
+
+class PerceptualDistance:
+    """LPIPS v0.1 of the ``lpips`` package.
+
+    Args:
+        net: ``"alex"`` (bundled backbone and heads) or ``"vgg"`` (the ``lpips`` package's own loader, which fetches
+            torchvision's backbone and so needs a network the first time).
+
+    Raises:
+        ValueError: If ``net`` is unknown.
+        ImportError: If the ``models`` extra is not installed.
+    """
+
+    def __init__(self, net: str = "alex") -> None:
+        if net not in ("alex", "vgg"):
+            raise ValueError(f"lpips_net={net!r} is unknown; choose 'alex' (bundled) or 'vgg'")
+        self.net = net
+        self._model = _load(net)
+
+    def __call__(self, raw: torch.Tensor, recovered: torch.Tensor) -> torch.Tensor:
+        """Distance of each pair.
+
+        Args:
+            raw: (B, 3, H, W) float images in [0, 1]; sides of at least 31 pixels.
+            recovered: Like ``raw``.
+
+        Returns:
+            (B,) distances, 0 for identical images.
+        """
+        side = min(raw.shape[-2:])
+        if side < 31:
+            raise ValueError(f"image side {side} is too small for LPIPS; at least 31 pixels are needed")
+        distances: torch.Tensor = self._model(raw * 2 - 1, recovered * 2 - 1).flatten()
+        return distances
+
+
+@lru_cache(maxsize=2)
+def _load(net: str) -> torch.nn.Module:
+    try:
+        import lpips
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise ImportError("LPIPS needs the extra 'models': pip install 'noma-semcom-env[models]'") from error
+    if net == "vgg":
+        model = lpips.LPIPS(net="vgg", verbose=False)
+    else:
+        model = lpips.LPIPS(net="alex", pnet_rand=True, pretrained=False, verbose=False)
+        if not BUNDLED_WEIGHTS.is_file():
+            raise FileNotFoundError(f"LPIPS weights are missing: {BUNDLED_WEIGHTS}; reinstall the package")
+        weights = {name: value.float() for name, value in load_file(BUNDLED_WEIGHTS).items()}
+        heads = {name.replace("lin", "lins.", 1): value for name, value in weights.items() if name.startswith("lin")}
+        missing, unexpected = model.load_state_dict(weights | heads, strict=False)
+        if unexpected or set(missing) - {"scaling_layer.shift", "scaling_layer.scale"}:
+            raise RuntimeError(
+                f"{BUNDLED_WEIGHTS} is not a complete LPIPS model: missing {missing}, extra {unexpected}"
+            )
+    network: torch.nn.Module = model.eval().requires_grad_(False)
+    return network

@@ -1,0 +1,33 @@
+"""LPIPS is the published metric: it reproduces the distances of its repository's example pair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from noma_semcom_env.recovery.perceptual import PerceptualDistance
+
+EXAMPLE = Path(__file__).parent / "lpips_example"
+
+
+def _read(name: str) -> torch.Tensor:
+    pixels = np.asarray(Image.open(EXAMPLE / f"{name}.png").convert("RGB"))
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None] / 255
+
+
+@pytest.mark.parametrize(("name", "published"), [("ex_p0", 0.722), ("ex_p1", 0.138)])
+def test_published_distances_hold(name: str, published: float) -> None:
+    assert PerceptualDistance()(_read("ex_ref"), _read(name)).item() == pytest.approx(published, abs=1e-3)
+
+
+def test_an_image_is_at_distance_zero_from_itself() -> None:
+    assert PerceptualDistance()(_read("ex_ref"), _read("ex_ref")).item() == 0.0
+
+
+def test_small_images_are_refused() -> None:
+    with pytest.raises(ValueError, match="image side 16"):
+        PerceptualDistance()(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16))
