@@ -24,6 +24,7 @@ from noma_semcom_env.link.channel import (
     drop_distances,
     gauss_markov_correlation,
 )
+from noma_semcom_env.link.sic import Transmission
 from noma_semcom_env.observation import FeatureObservation, ObservationLayout
 from noma_semcom_env.recovery.table import load_table
 from noma_semcom_env.reward import REWARDS, Reward
@@ -58,7 +59,7 @@ class Recovery(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class State:
     """B episodes under way.
 
@@ -88,7 +89,7 @@ class State:
 
     def with_rows(self, index: np.ndarray, other: State) -> State:
         """This state with the episodes at ``index``, (n,) int, replaced by those of ``other``."""
-        if len(index) == len(self.elapsed):
+        if np.array_equal(index, np.arange(len(self.elapsed))):
             return other
         merged = {name: getattr(self, name).copy() for name in self.__dataclass_fields__}
         for name, value in merged.items():
@@ -96,7 +97,7 @@ class State:
         return State(**merged)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Transition:
     """What B actions led to.
 
@@ -154,7 +155,7 @@ class Dynamics:
             ValueError: If an id is unknown or there is not one a user.
         """
         users, known = self.scenario.num_users, self.bank.image_ids
-        if isinstance(image_ids, str) or len(image_ids) != users:
+        if isinstance(image_ids, str) or np.ndim(image_ids) != 1 or len(image_ids) != users:
             raise ValueError(f"image_ids={image_ids!r} must hold one id for each of the {users} users")
         for one in image_ids:
             if one not in known:
@@ -191,6 +192,12 @@ class Dynamics:
         drawn = np.minimum((rng.random(one.num_users) * len(self.bank)).astype(np.int64), len(self.bank) - 1)
         images = np.full_like(drawn, drawn[0]) if one.same_image else drawn
         channels = self._channel_model.sample(rng, distances_m, one.num_antennas, one.episode_length + 1)
+        expected = (one.episode_length + 1, one.num_users, one.num_antennas)
+        if np.shape(channels) != expected or not np.isfinite(channels).all():
+            raise ValueError(
+                f"fading={one.fading!r} gave a channel of shape {np.shape(channels)}; {expected} is needed (steps, "
+                "num_users, num_antennas), every entry finite"
+            )
         return distances_m, images, channels
 
     def step(self, state: State, wanted: np.ndarray) -> Transition:
@@ -217,14 +224,15 @@ class Dynamics:
             demand_bits.astype(np.float64),
             state.distances_m,
         )
-        lpips = _finite(self.recovery.lpips(state.image_index, selection))
+        self._check_sent(sent, demand_bits.shape)
+        lpips = self._checked_lpips(self.recovery.lpips(state.image_index, selection), demand_bits.shape)
         terms = self._reward(lpips, sent.latency_s, self.scenario)
         info: Info = {
             "lpips": lpips,
             "latency_s": terms.latency_s,
             "rate_bps": sent.rate_bps,
             "demand_bits": demand_bits,
-            "decoding_order": sent.order,
+            "decoding_order": sent.order.copy(),
             "selection": selection,
             "weighted_ll": terms.weighted_ll,
             "violations": terms.violations,
@@ -233,6 +241,22 @@ class Dynamics:
             "privileged": self.privileged(state),
         }
         return Transition(replace(state, last_order=sent.order, elapsed=state.elapsed + 1), terms.reward, info)
+
+    def _check_sent(self, sent: Transmission, shape: tuple[int, ...]) -> None:
+        """Refuse what a solver of the user's own cannot mean."""
+        if sent.order.shape != shape or np.isnan(sent.latency_s).any() or sent.latency_s.shape != shape[:1]:
+            raise ValueError(
+                f"transmission={self.scenario.transmission!r} gave an order of shape {sent.order.shape} and latencies "
+                f"{sent.latency_s!r}; {shape} and {shape[:1]} are needed, no latency NaN"
+            )
+
+    def _checked_lpips(self, lpips: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        if np.shape(lpips) != shape or not np.isfinite(lpips).all():
+            raise ValueError(
+                f"recovery={self.scenario.recovery!r} gave LPIPS of shape {np.shape(lpips)}; {shape} is needed, every "
+                "entry finite, for each selection of existing features"
+            )
+        return lpips
 
     def decode(self, action: Any, leading: tuple[int, ...]) -> np.ndarray:
         """(..., K, F) bool, the features that an action asks for.
@@ -246,7 +270,10 @@ class Dynamics:
             ValueError: If the shape is wrong, or an entry is neither 0 nor 1.
         """
         users, width = self.scenario.num_users, self.bank.width
-        bits = np.asarray(action)
+        try:
+            bits = np.asarray(action)
+        except ValueError as error:
+            raise ValueError(f"action is no array ({error}); {(*leading, users * width)} is needed") from error
         if bits.dtype.kind not in "biuf":
             raise TypeError(f"action has entries of type {bits.dtype}; 0 and 1 are needed")
         if bits.shape != (*leading, users * width):
@@ -318,9 +345,3 @@ def _channel_model(scenario: Scenario) -> ChannelModel:
 def _by_name(parts: Mapping[str, Any], choice: Any) -> Any:
     """The part that a name stands for, or the object itself."""
     return parts[choice] if isinstance(choice, str) else choice
-
-
-def _finite(lpips: np.ndarray) -> np.ndarray:
-    if not np.isfinite(lpips).all():
-        raise ValueError("the recovery gave an LPIPS that is not finite; each selection of existing features needs one")
-    return lpips

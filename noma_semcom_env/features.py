@@ -13,7 +13,7 @@ VISUAL: Final = 1
 TEXTUAL: Final = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SemanticFeatures:
     """One image's features: its V masks first, then its T phrases (or words) in caption order.
 
@@ -53,6 +53,12 @@ class SemanticFeatures:
                 raise ValueError(
                     f"{name} of {self.image_id!r} has shape {getattr(self, name).shape}; ({count},) is needed"
                 )
+        if (self.size_bits < 1).any():
+            raise ValueError(
+                f"size_bits of {self.image_id!r} holds {self.size_bits.min()}; every feature takes at least 1 bit"
+            )
+        if not ((self.importance >= 0) & (self.importance <= 1)).all():
+            raise ValueError(f"importance of {self.image_id!r} is {self.importance}; every entry must be in [0, 1]")
 
     @property
     def count(self) -> int:
@@ -78,7 +84,7 @@ class SemanticFeatures:
         return np.asarray(selection[:visual], dtype=bool), texts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FeatureBank:
     """The features of I images in padded arrays of one width F, as the dynamics read them.
 

@@ -123,7 +123,7 @@ def _describe(bank: FeatureBank, available: np.ndarray) -> dict[str, np.ndarray]
     label = 2.0 * bank.label / max(len(bank.labels) - 1, 1) - 1.0
     return {
         "size": np.where(bank.exists, size, -1.0).astype(np.float32),
-        "importance": np.where(bank.exists, 2.0 * bank.importance - 1.0, -1.0).astype(np.float32),
+        "importance": np.where(bank.exists, _scale(bank.importance, 0.0, 1.0), -1.0).astype(np.float32),
         "modality": modality.astype(np.float32),
         "label": label.astype(np.float32),
         "action_mask": available.astype(np.int8),

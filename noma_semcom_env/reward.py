@@ -10,7 +10,7 @@ import numpy as np
 from noma_semcom_env.scenario import Scenario
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RewardTerms:
     """A reward and its terms.
 
@@ -58,7 +58,7 @@ def weighted_sum(lpips: np.ndarray, latency_s: np.ndarray, scenario: Scenario) -
     return RewardTerms(
         reward=-(quality + cost) - scenario.violation_penalty * late,
         weighted_ll=quality + cost,
-        latency_s=np.where(np.isfinite(latency_s), latency_s, cap),
+        latency_s=np.where(np.isinf(latency_s), cap, latency_s),
         violations=late.astype(np.int64),
     )
 

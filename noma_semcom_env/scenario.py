@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -27,13 +26,12 @@ class _Range(NamedTuple):
     low: float
     high: float
     unit: str = ""
-    above_low: bool = False
 
     def admits(self, value: float) -> bool:
-        return (value > self.low if self.above_low else value >= self.low) and value <= self.high
+        return self.low <= value <= self.high
 
     def __str__(self) -> str:
-        return f"{'(' if self.above_low else '['}{self.low:g}, {self.high:g}]{self.unit and ' ' + self.unit}"
+        return f"[{self.low:g}, {self.high:g}]{self.unit and ' ' + self.unit}"
 
 
 _WHOLE: Final = {
@@ -43,21 +41,21 @@ _WHOLE: Final = {
 }
 _REAL: Final = {
     "transmit_power_dbm": _Range(-100, 100, "dBm"),
-    "bandwidth_hz": _Range(0, 1e12, "Hz", above_low=True),
+    "bandwidth_hz": _Range(1e-3, 1e12, "Hz"),
     "noise_psd_dbm_hz": _Range(-300, 0, "dBm/Hz"),
     "noise_figure_db": _Range(0, 100, "dB"),
-    "min_distance_m": _Range(0, 1e6, "m", above_low=True),
-    "max_distance_m": _Range(0, 1e6, "m", above_low=True),
-    "distances_m": _Range(0, 1e6, "m", above_low=True),
+    "min_distance_m": _Range(1e-3, 1e6, "m"),
+    "max_distance_m": _Range(1e-3, 1e6, "m"),
+    "distances_m": _Range(1e-3, 1e6, "m"),
     "path_loss_intercept_db": _Range(-300, 300, "dB"),
     "path_loss_slope_db": _Range(0, 200, "dB a decade"),
     "rician_factor_db": _Range(-100, 100, "dB"),
     "doppler_hz": _Range(0, 1e6, "Hz"),
-    "step_period_s": _Range(0, 1e6, "s", above_low=True),
-    "antenna_spacing_wavelengths": _Range(0, 1e3, "wavelengths", above_low=True),
+    "step_period_s": _Range(1e-12, 1e6, "s"),
+    "antenna_spacing_wavelengths": _Range(1e-6, 1e3, "wavelengths"),
     "lpips_weight": _Range(0, 1),
-    "latency_ref_s": _Range(0, 1e6, "s", above_low=True),
-    "max_latency_s": _Range(0, 1e9, "s", above_low=True),
+    "latency_ref_s": _Range(1e-12, 1e6, "s"),
+    "max_latency_s": _Range(1e-12, 1e9, "s"),
     "violation_penalty": _Range(0, 1e6),
 }
 _NAMES: Final = {
@@ -270,7 +268,8 @@ def _whole(name: str, value: Any, allowed: _Range) -> int:
 def _real(name: str, value: Any, allowed: _Range) -> float:
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}={value!r} is a {type(value).__name__}; a number in {allowed} is needed")
-    if not (math.isfinite(value) and allowed.admits(float(value))):
+    # Compared before it is turned into a float, which a huge whole number does not survive.
+    if not allowed.admits(value):  # type: ignore[arg-type]
         raise ValueError(f"{name}={value!r} is out of range; a number in {allowed} is needed")
     return float(value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,12 @@ def _features(image_id: str, count: int, rng: np.random.Generator) -> SemanticFe
         importance=rng.random(count),
         kept=kept,
     )
+
+
+@pytest.fixture(scope="session")
+def make_table() -> Callable[..., RecoveryTable]:
+    """``synthetic_table``."""
+    return synthetic_table
 
 
 @pytest.fixture(scope="session")

@@ -159,9 +159,9 @@ class NomaSemComEnv(gymnasium.Env[Observation, np.ndarray]):
             seed: Starts the generator anew; None goes on with it.
             options: ``image_ids`` sets the images, one id a user.
         """
-        super().reset(seed=seed)
         image_ids = checked_options(options, ("image_ids",)).get("image_ids")
         images = None if image_ids is None else self.dynamics.images_of(image_ids)
+        super().reset(seed=seed)
         self._state = self.dynamics.reset([self.np_random], images)
         return self._observe(), {"privileged": _first(self.dynamics.privileged(self._state))}
 

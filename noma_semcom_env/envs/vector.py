@@ -77,13 +77,14 @@ class NomaSemComVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         given = checked_options(options, ("image_ids", "reset_mask"))
         seeds = self._seeds(seed)
         rows = self._rows(given.get("reset_mask"))
+        images = self._images(given.get("image_ids"))
         if not self._generators:
             self._generators = [seeding.np_random()[0] for _ in range(self.num_envs)]
         for row in rows:
             if seeds[row] is not None:
                 self._generators[row] = seeding.np_random(seeds[row])[0]
         infos: Info = {}
-        self._begin(rows, infos, self._images(given.get("image_ids")))
+        self._begin(rows, infos, images)
         return self._observe(), infos
 
     def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, Info]:
@@ -135,10 +136,12 @@ class NomaSemComVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         return list(seed)
 
     def _rows(self, mask: np.ndarray | None) -> np.ndarray:
-        if mask is None or self._state is None:
+        if mask is None:
             return np.arange(self.num_envs)
-        if np.shape(mask) != (self.num_envs,) or np.asarray(mask).dtype != np.bool_:
-            raise ValueError(f"options['reset_mask']={mask!r} must be ({self.num_envs},) of bool")
+        if np.shape(mask) != (self.num_envs,) or np.asarray(mask).dtype != np.bool_ or not np.any(mask):
+            raise ValueError(f"options['reset_mask']={mask!r} must be ({self.num_envs},) of bool, at least one True")
+        if self._state is None and not np.all(mask):
+            raise ResetNeeded("the first reset() begins every sub-environment; leave options['reset_mask'] out")
         return np.flatnonzero(mask)
 
     def _images(self, image_ids: Sequence[Any] | None) -> np.ndarray | None:

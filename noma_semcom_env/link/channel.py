@@ -76,7 +76,7 @@ class RicianChannel:
         path_loss_slope_db: dB a decade of distance.
     """
 
-    k_factor_db: float = 6.0
+    k_factor_db: float
     correlation: float = 0.0
     antenna_spacing_wavelengths: float = 0.5
     path_loss_intercept_db: float = 128.1

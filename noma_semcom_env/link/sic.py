@@ -17,7 +17,7 @@ BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Transmission:
     """What the uplink did with one set of demands, or with a batch of them.
 

@@ -51,6 +51,7 @@ def step_both(both: tuple[NomaSemComVectorEnv, SyncVectorEnv], rng: np.random.Ge
         {"transmission": "distance", "prune": False},
         {"num_users": 4, "num_antennas": 1, "fading": "rician", "doppler_hz": 5.0},
         {"same_image": True, "latency_ref_s": 1e-5},
+        {"transmission": "paper", "num_users": 2, "num_antennas": 1},
     ],
 )
 def test_equals_single_environments_over_several_autoresets(table_path: str, knobs: dict[str, Any]) -> None:
@@ -159,6 +160,10 @@ def test_image_ids_for_all_or_for_each(table: RecoveryTable, table_path: str) ->
         env.reset(options={"image_ids": each[:1]})
     with pytest.raises(ValueError, match=r"reset_mask.* must be \(2,\) of bool"):
         env.reset(options={"reset_mask": [1, 0, 1]})
+    with pytest.raises(ValueError, match="at least one True"):
+        env.reset(options={"reset_mask": np.zeros(2, bool)})
+    with pytest.raises(ResetNeeded, match="leave options"):
+        NomaSemComVectorEnv(2, images=table_path).reset(options={"reset_mask": np.array([True, False])})
 
 
 def test_max_episode_steps_as_the_time_limit_has_it(table_path: str) -> None:

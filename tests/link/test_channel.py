@@ -125,10 +125,10 @@ def test_errors_name_argument_value_and_range() -> None:
     with pytest.raises(ValueError, match=r"correlation is 1\.2.*\[-1, 1\]"):
         RayleighChannel(1.2)
     with pytest.raises(ValueError, match=r"correlation is nan"):
-        RicianChannel(correlation=float("nan"))
+        RicianChannel(6.0, correlation=float("nan"))
     with pytest.raises(ValueError, match=r"k_factor_db is inf"):
         RicianChannel(float("inf"))
     with pytest.raises(ValueError, match=r"antenna_spacing_wavelengths holds 0"):
-        RicianChannel(antenna_spacing_wavelengths=0.0)
+        RicianChannel(6.0, antenna_spacing_wavelengths=0.0)
     with pytest.raises(ValueError, match=r"doppler_hz holds -1"):
         gauss_markov_correlation(-1.0, 0.1)

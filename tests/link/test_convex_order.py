@@ -14,8 +14,6 @@ from noma_semcom_env.link.convex_order import fractional_program_order
 from noma_semcom_env.link.decoding_order import minimize_latency_order
 from noma_semcom_env.link.sic import transmit
 
-pytest.importorskip("cvxpy")
-
 
 def test_it_finds_the_optimum_of_its_beams_most_of_the_time(uplinks: Any) -> None:
     """92 % in a reference measurement at K = 3; a share below 80 % of 48 would be a worse program."""

@@ -47,14 +47,17 @@ def test_sinr_is_the_formula(uplinks: Any) -> None:
             assert measured[b, k] == pytest.approx(expected * active[b, k], rel=1e-11)
 
 
-def test_mmse_sic_sum_rate_is_log_det_for_every_order(uplinks: Any) -> None:
-    """sum_k log2(1 + SINR_k) = log2 det(I + sum_k p_k h_k h_k^H / sigma^2)."""
-    case = uplinks.draw(np.random.default_rng(1), (50,), 4, 3, silent=0.15)
+@pytest.mark.parametrize(("users", "antennas"), [(4, 3), (2, 1), (3, 8), (5, 2)])
+@pytest.mark.parametrize("gain_db", [-80.0, 0.0, 50.0])
+def test_mmse_sic_sum_rate_is_log_det_for_every_order(users: int, antennas: int, gain_db: float, uplinks: Any) -> None:
+    """sum_k log2(1 + SINR_k) = log2 det(I + sum_k p_k h_k h_k^H / sigma^2), from -40 to over 100 dB."""
+    case = uplinks.draw(np.random.default_rng(1), (50,), users, antennas, silent=0.15)
+    case["power_w"] = case["power_w"] * 10 ** (gain_db / 10)
     h, p, noise = case["channel"], case["power_w"], case["noise_power_w"]
     active = case["demand_bits"] > 0
     amplitude = np.sqrt(p / noise * active)[..., None] * h
-    log_det = np.linalg.slogdet(np.eye(3) + np.swapaxes(amplitude, -1, -2) @ amplitude.conj())[1] / np.log(2)
-    for order in permutations(range(4)):
+    log_det = (np.log1p(np.linalg.svd(amplitude, compute_uv=False) ** 2) / np.log(2)).sum(axis=-1)
+    for order in permutations(range(users)):
         beams = mmse_beams(h, p, noise, order, active)
         total = np.log2(1 + sinr(h, p, noise, beams, order, active)).sum(axis=-1)
         np.testing.assert_allclose(total, log_det, rtol=1e-9)

@@ -1,0 +1,33 @@
+"""The reward (24) by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from noma_semcom_env.reward import weighted_sum
+from noma_semcom_env.scenario import Scenario
+
+
+def test_reward_by_hand() -> None:
+    scenario = Scenario(lpips_weight=0.25, latency_ref_s=2e-3, max_latency_s=10e-3, violation_penalty=3.0)
+    lpips = np.array([[0.2, 0.4, 0.6], [0.0, 0.0, 0.3], [0.1, 0.1, 0.1]])
+    terms = weighted_sum(lpips, np.array([4e-3, 0.0, 50e-3]), scenario)
+    np.testing.assert_allclose(terms.weighted_ll, [0.25 * 0.4 + 0.75 * 2, 0.25 * 0.1, 0.25 * 0.1 + 0.75 * 5])
+    np.testing.assert_allclose(terms.reward, -terms.weighted_ll - [0.0, 0.0, 3.0])
+    np.testing.assert_array_equal(terms.violations, [0, 0, 1])
+    np.testing.assert_array_equal(terms.latency_s, [4e-3, 0.0, 50e-3])
+
+
+def test_undeliverable_counts_as_the_latest_and_violated() -> None:
+    scenario = Scenario(latency_ref_s=1e-3)
+    terms = weighted_sum(np.full((2, 3), 0.5), np.array([np.inf, 20e-3]), scenario)
+    np.testing.assert_allclose(terms.weighted_ll, [0.25 + 10, 0.25 + 10])
+    np.testing.assert_array_equal(terms.violations, [1, 0])
+    np.testing.assert_allclose(terms.latency_s, [20e-3, 20e-3])
+    np.testing.assert_allclose(terms.reward, [-11.25, -10.25])
+
+
+def test_a_latency_that_is_no_number_is_not_hidden() -> None:
+    terms = weighted_sum(np.full((1, 3), 0.5), np.array([np.nan]), Scenario())
+    assert np.isnan(terms.reward).all()
+    assert np.isnan(terms.latency_s).all()
