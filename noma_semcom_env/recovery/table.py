@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -24,11 +23,14 @@ FORMAT: Final = 1
 BUNDLED: Final = Path(__file__).parent / "tables"
 
 
+_CONTENT: Final = frozenset("format lpips images masks size_bits importance kept texts labels provenance".split())
+
+
 class TableError(ValueError):
     """A recovery table is missing, damaged, or does not say what it must."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RecoveryTable:
     """LPIPS of every subset of every image's features.
 
@@ -57,6 +59,8 @@ class RecoveryTable:
             )
         if self.lpips_by_seed.shape[1] == 0:
             raise TableError("lpips_by_seed holds no diffusion seed; at least one is needed")
+        if len(self.images) != len(self.features):
+            raise TableError(f"images has {len(self.images)} entries for {len(self.features)} images' features")
         possible = _possible(self.features, entries)
         values = np.moveaxis(self.lpips_by_seed, 1, 2)
         if not np.isfinite(values[possible]).all():
@@ -90,10 +94,12 @@ class RecoveryTable:
         Returns:
             (...) float64.
         """
-        bits = selection & self.bank.exists[images]
-        subset = bits @ (1 << np.arange(self.width, dtype=np.int64))
-        values: np.ndarray = self.mean[images, subset]
+        values: np.ndarray = self.mean[images, subset_numbers(selection & self.bank.exists[images])]
         return values
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RecoveryTable:
+        """Itself: nothing in it changes, and Gymnasium copies a spec's keywords at every look."""
+        return self
 
     def save(self, path: Path) -> None:
         """Write the table with its sum, by a temporary file that is renamed."""
@@ -102,13 +108,12 @@ class RecoveryTable:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
         with part.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # the stub takes names for flags
         os.replace(part, path)
 
 
-@lru_cache(maxsize=16)
 def load_table(source: str | Path) -> RecoveryTable:
-    """Read and verify a table.
+    """Read and verify a table; one that has not changed since is not read twice.
 
     Args:
         source: Name of a bundled table such as ``"street-test"``, or the path of an ``.npz`` file.
@@ -126,17 +131,33 @@ def load_table(source: str | Path) -> RecoveryTable:
             )
     if not path.is_file():
         raise TableError(f"there is no recovery table at {path}; make one with 'noma-semcom tabulate'")
+    state = path.stat()
+    return _read(path.resolve(), state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, changed_ns: int, size: int) -> RecoveryTable:
+    """Read and verify a file; its time of change and size tell the cache when it is another one."""
     try:
         # NumPy leaves a file it opened itself open when the archive is damaged.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (BadZipFile, OSError, ValueError, EOFError, KeyError) as error:
+    except Exception as error:  # zipfile, zlib and NumPy have a dozen for flipped, missing and foreign bytes
         raise TableError(
             f"recovery table {path} cannot be read ({error}); restore the file or tabulate it again"
         ) from error
     if "sha256" not in arrays or str(arrays.pop("sha256")) != _digest(arrays):
         raise TableError(f"recovery table {path} does not fit its SHA-256 sum; restore the file or tabulate it again")
+    missing = sorted(_CONTENT - arrays.keys())
+    if missing:
+        raise TableError(f"recovery table {path} holds no {', '.join(missing)}; tabulate it again")
     return _from_arrays(arrays, path)
+
+
+def subset_numbers(selection: np.ndarray) -> np.ndarray:
+    """(...) int64 number ``sum_f selection[f] << f`` of the subset that each selection (..., F) is."""
+    numbers: np.ndarray = selection @ (1 << np.arange(selection.shape[-1], dtype=np.int64))
+    return numbers
 
 
 def subset_selections(count: int, width: int) -> np.ndarray:

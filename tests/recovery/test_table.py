@@ -1,0 +1,148 @@
+"""Recovery tables: round trip, look-up, and refusal of what is damaged."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from noma_semcom_env.features import SemanticFeatures
+from noma_semcom_env.recovery.table import RecoveryTable, TableError, load_table, subset_selections
+
+WIDTH = 5
+
+
+def make_features(name: str, visual: int, textual: int) -> SemanticFeatures:
+    masks = np.zeros((visual, 8, 8), dtype=bool)
+    for i in range(visual):
+        masks[i, i] = True
+    count = visual + textual
+    return SemanticFeatures(
+        image_id=name,
+        caption="a test",
+        masks=masks,
+        mask_labels=("sky", "car", "road")[:visual],
+        phrases=("red car", "night", "fog")[:textual],
+        phrase_labels=("car", "night", "fog")[:textual],
+        size_bits=np.arange(10, 10 + count),
+        importance=np.linspace(0, 1, count),
+        kept=np.arange(count) % 2 == 0,
+    )
+
+
+def make_table(seed: int = 0) -> RecoveryTable:
+    rng = np.random.default_rng(seed)
+    features = (make_features("one", 2, 3), make_features("two", 1, 2))
+    values = np.full((2, 3, 1 << WIDTH), np.nan, dtype=np.float32)
+    for i, one in enumerate(features):
+        values[i, :, : 1 << one.count] = rng.uniform(0.1, 0.5, (3, 1 << one.count))
+    images = rng.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    return RecoveryTable(features, images, values, ("", "sky", "car", "road", "night"), {"diffusion_seeds": [0, 1, 2]})
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    table = make_table()
+    path = tmp_path / "table.npz"
+    table.save(path)
+    read = load_table(path)
+    assert np.array_equal(read.lpips_by_seed, table.lpips_by_seed, equal_nan=True)
+    assert np.array_equal(read.images, table.images)
+    assert read.labels == table.labels
+    assert read.provenance == table.provenance
+    for one, other in zip(read.features, table.features, strict=True):
+        assert one.image_id == other.image_id
+        assert one.phrases == other.phrases
+        assert np.array_equal(one.masks, other.masks)
+        assert np.array_equal(one.kept, other.kept)
+        assert np.array_equal(one.importance, other.importance)
+
+
+def test_lookup_is_the_mean_over_seeds_and_ignores_absent_features() -> None:
+    table = make_table()
+    selection = np.array([[[1, 0, 1, 0, 1], [0, 1, 1, 1, 1]]], dtype=bool)
+    values = table.lpips(np.array([[0, 1]]), selection)
+    assert values.shape == (1, 2)
+    assert values[0, 0] == pytest.approx(table.lpips_by_seed[0, :, 0b10101].astype(float).mean())
+    assert values[0, 1] == pytest.approx(table.lpips_by_seed[1, :, 0b110].astype(float).mean())
+
+
+def test_subset_selections_count_in_binary() -> None:
+    selections = subset_selections(3, 5)
+    assert selections.shape == (8, 5)
+    assert not selections[:, 3:].any()
+    assert np.array_equal(selections @ (1 << np.arange(5)), np.arange(8))
+
+
+def test_bank_pads_and_labels() -> None:
+    bank = make_table().bank
+    assert bank.exists.sum(1).tolist() == [5, 3]
+    assert bank.modality[1].tolist() == [1, 2, 2, 0, 0]
+    assert bank.label[0].tolist() == [1, 2, 2, 4, 0]
+    assert bank.size_bits[1].tolist() == [10, 11, 12, 0, 0]
+
+
+def test_damaged_and_missing_tables_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "table.npz"
+    make_table().save(path)
+    content = path.read_bytes()
+    (tmp_path / "short.npz").write_bytes(content[: len(content) // 2])
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    arrays["lpips"] = arrays["lpips"] + 0.1
+    np.savez_compressed(tmp_path / "edited.npz", **arrays)
+    with pytest.raises(TableError, match=r"short\.npz cannot be read"):
+        load_table(tmp_path / "short.npz")
+    with pytest.raises(TableError, match=r"edited\.npz does not fit its SHA-256"):
+        load_table(tmp_path / "edited.npz")
+    with pytest.raises(TableError, match=r"absent\.npz; make one with 'noma-semcom tabulate'"):
+        load_table(tmp_path / "absent.npz")
+    with pytest.raises(TableError, match="images='street-dawn' names no bundled table"):
+        load_table("street-dawn")
+
+
+def test_a_flipped_bit_anywhere_is_refused_or_harmless(tmp_path: Path) -> None:
+    table = make_table()
+    path = tmp_path / "table.npz"
+    table.save(path)
+    content = path.read_bytes()
+    errors = []
+    for place in np.linspace(0, len(content) - 1, 200).astype(int):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << int(place) % 8
+        path.write_bytes(flipped)
+        os.utime(path, ns=(int(place), int(place)))
+        try:
+            read = load_table(path)
+        except TableError as error:
+            errors.append(str(error))
+        else:
+            assert np.array_equal(read.lpips_by_seed, table.lpips_by_seed, equal_nan=True)
+            assert np.array_equal(read.images, table.images)
+    assert len(errors) > 100
+    assert all("table.npz" in error for error in errors)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "array.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(TableError, match=r"array\.npz cannot be read"):
+        load_table(tmp_path / "array.npz")
+
+
+def test_a_table_written_anew_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "table.npz"
+    for seed in (0, 1):
+        make_table(seed).save(path)
+        os.utime(path, ns=(seed, seed))
+        assert np.array_equal(load_table(path).lpips_by_seed, make_table(seed).lpips_by_seed, equal_nan=True)
+    assert load_table(path) is load_table(str(path))
+
+
+def test_incomplete_tables_are_refused() -> None:
+    table = make_table()
+    values = table.lpips_by_seed.copy()
+    values[0, 1, 7] = np.nan
+    with pytest.raises(TableError, match="incomplete"):
+        RecoveryTable(table.features, table.images, values, table.labels, {})
