@@ -27,8 +27,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from bitarray import bitarray
-from bitarray.util import ba2int, canonical_decode, canonical_huffman, int2ba
+
+try:
+    from bitarray import bitarray
+    from bitarray.util import ba2int, canonical_decode, canonical_huffman, int2ba
+except ImportError as error:
+    raise ImportError("coding features needs the extra 'models': pip install 'noma-semcom-env[models]'") from error
 
 from noma_semcom_env.semantics.phrases import TextUnit
 

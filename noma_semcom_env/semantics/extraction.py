@@ -7,7 +7,7 @@ features. Their sizes come from :mod:`noma_semcom_env.semantics.coding`, what th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -57,7 +57,7 @@ class FeatureExtractor:
         max_features: Most features an image may have; the smallest masks are left out, then the least phrases.
         least_mask_share: Share of the image below which a mask is left out.
         batch_size: Images computed together.
-        textual_importance: Equation (22): a function of dependency (20) and contribution (21).
+        reading: The functions that stand for (19) to (23); None is this project's reading.
 
     Raises:
         ValueError: If an argument is out of range or the codebook lacks a class of the segmenter.
@@ -74,7 +74,7 @@ class FeatureExtractor:
         max_features: int = 10,
         least_mask_share: float = 1 / 512,
         batch_size: int = 32,
-        textual_importance: Callable[[np.ndarray, np.ndarray], np.ndarray] = importance.textual_importance,
+        reading: importance.Reading | None = None,
     ) -> None:
         shares = {
             "text_threshold": text_threshold,
@@ -100,7 +100,7 @@ class FeatureExtractor:
         self.max_features = max_features
         self.least_mask_share = least_mask_share
         self.batch_size = batch_size
-        self._textual_importance = textual_importance
+        self.reading = reading or importance.Reading()
 
     def extract(self, images: np.ndarray, image_ids: Sequence[str]) -> list[SemanticFeatures]:
         """Extract, measure and prune the features of images.
@@ -151,9 +151,9 @@ class FeatureExtractor:
         groups = group_words(list(caption.words), self.codebook.text_unit)
         shape = (len(groups), *caption.gradients.shape[1:])
         gradients = np.array([caption.gradients[group].mean(axis=0) for group in groups]).reshape(shape)
-        maps = importance.scale_heatmaps(importance.heatmaps(gradients, caption.regions))
+        maps = importance.scale_heatmaps(self.reading.heatmaps(gradients, caption.regions))
         areas = importance.activated_areas(maps)
-        dependency, contribution = importance.dependency(areas), importance.contribution(areas)
+        dependency, contribution = self.reading.dependency(areas), self.reading.contribution(areas)
         grid = (len(groups), *caption.grid)
         return TextualFeatures(
             caption=caption.text,
@@ -162,7 +162,7 @@ class FeatureExtractor:
             areas=areas.reshape(grid),
             dependency=dependency,
             contribution=contribution,
-            importance=self._textual_importance(dependency, contribution),
+            importance=self.reading.textual_importance(dependency, contribution),
         )
 
     def _assemble(self, image_id: str, labels: np.ndarray, text: TextualFeatures) -> SemanticFeatures:
@@ -176,8 +176,8 @@ class FeatureExtractor:
 
         scores, areas = text.importance[sent], text.areas[sent]
         kept_text = importance.keep_above(scores, self.text_threshold)
-        matches = importance.mask_word_match(masks, areas[kept_text])
-        worth = importance.visual_importance(matches, scores[kept_text])
+        matches = self.reading.mask_word_match(masks, areas[kept_text])
+        worth = self.reading.visual_importance(matches, scores[kept_text])
         kept_masks = importance.keep_above(worth, self.visual_threshold)
 
         mask_labels = tuple(self.classes[i] for i in present)

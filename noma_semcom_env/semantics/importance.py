@@ -14,6 +14,9 @@ Axes: M words or phrases, K masks, R = h * w regions of the image encoder, D its
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 
 ACTIVATION_LEVEL = 0.3
@@ -136,6 +139,27 @@ def visual_importance(matches: np.ndarray, importance: np.ndarray) -> np.ndarray
     """
     total = importance.sum()
     return matches @ importance / total if total > 0 else np.zeros(len(matches))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Which function stands for each equation; replace a field to read one otherwise.
+
+    Attributes:
+        heatmaps: Equation (19), of gradients (18) and regions.
+        dependency: Equation (20), of activated areas.
+        contribution: Equation (21), of activated areas.
+        textual_importance: Equation (22), of dependency and contribution.
+        mask_word_match: The matching of (23), of masks and areas.
+        visual_importance: Equation (23), of matches and the kept words' importance.
+    """
+
+    heatmaps: Callable[[np.ndarray, np.ndarray], np.ndarray] = heatmaps
+    dependency: Callable[[np.ndarray], np.ndarray] = dependency
+    contribution: Callable[[np.ndarray], np.ndarray] = contribution
+    textual_importance: Callable[[np.ndarray, np.ndarray], np.ndarray] = textual_importance
+    mask_word_match: Callable[[np.ndarray, np.ndarray], np.ndarray] = mask_word_match
+    visual_importance: Callable[[np.ndarray, np.ndarray], np.ndarray] = visual_importance
 
 
 def keep_above(importance: np.ndarray, threshold: float) -> np.ndarray:

@@ -13,6 +13,7 @@ from noma_semcom_env.features import SemanticFeatures
 from noma_semcom_env.scenes.street import CLASSES, StreetScene
 from noma_semcom_env.semantics.coding import Codebook, CodedMask
 from noma_semcom_env.semantics.extraction import FeatureExtractor, load_extractor
+from noma_semcom_env.semantics.importance import Reading
 from noma_semcom_env.semantics.phrases import split_caption
 from noma_semcom_env.zoo.presets import load_preset
 
@@ -127,7 +128,9 @@ def test_words_can_be_the_unit(make_extractor: MakeExtractor, images: np.ndarray
 def test_another_reading_of_textual_importance_can_be_given(
     make_extractor: MakeExtractor, images: np.ndarray, names: list[str]
 ) -> None:
-    extractor = make_extractor(textual_importance=lambda dependency, contribution: np.ones(len(contribution)))
+    extractor = make_extractor(
+        reading=Reading(textual_importance=lambda dependency, contribution: np.ones(len(contribution)))
+    )
     (one,) = extractor.extract(images[:1], names[:1])
     assert (one.importance[len(one.masks) :] == 1).all()
 
