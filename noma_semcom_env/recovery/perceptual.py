@@ -17,11 +17,13 @@ class PerceptualDistance:
 
     Args:
         net: ``"alex"`` (bundled backbone and heads) or ``"vgg"`` (the ``lpips`` package's own loader, which fetches
-            torchvision's backbone and so needs a network the first time).
+            torchvision's backbone and so needs a network the first time; both are ``.pth`` files, read as plain
+            tensors).
 
     Raises:
         ValueError: If ``net`` is unknown.
         ImportError: If the ``models`` extra is not installed.
+        ModelLoadError: If the bundled weights are missing or changed.
     """
 
     def __init__(self, net: str = "alex") -> None:
@@ -54,18 +56,20 @@ def _load(net: str) -> torch.nn.Module:
         from safetensors.torch import load_file
     except ImportError as error:
         raise ImportError("LPIPS needs the extra 'models': pip install 'noma-semcom-env[models]'") from error
+    from noma_semcom_env.zoo.loading import ModelLoadError, check_sums
+
     if net == "vgg":
         model = lpips.LPIPS(net="vgg", verbose=False)
     else:
         model = lpips.LPIPS(net="alex", pnet_rand=True, pretrained=False, verbose=False)
-        if not BUNDLED_WEIGHTS.is_file():
-            raise FileNotFoundError(f"LPIPS weights are missing: {BUNDLED_WEIGHTS}; reinstall the package")
+        check_sums(BUNDLED_WEIGHTS.parent)
         weights = {name: value.float() for name, value in load_file(BUNDLED_WEIGHTS).items()}
         heads = {name.replace("lin", "lins.", 1): value for name, value in weights.items() if name.startswith("lin")}
         missing, unexpected = model.load_state_dict(weights | heads, strict=False)
         if unexpected or set(missing) - {"scaling_layer.shift", "scaling_layer.scale"}:
-            raise RuntimeError(
-                f"{BUNDLED_WEIGHTS} is not a complete LPIPS model: missing {missing}, extra {unexpected}"
+            raise ModelLoadError(
+                f"{BUNDLED_WEIGHTS} is not a complete LPIPS model: missing {missing}, extra {unexpected}; install the "
+                "package again"
             )
     network: torch.nn.Module = model.eval().requires_grad_(False)
     return network

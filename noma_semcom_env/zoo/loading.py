@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 SUMS_FILE: Final = "sha256.json"
+CARD_FILE: Final = "card.json"
 
 _NEEDS_MODELS: Final = "reading models needs torch, transformers and diffusers: pip install 'noma-semcom-env[models]'"
 
@@ -148,7 +149,9 @@ def load_diffusion(pipeline: str | os.PathLike[str], controlnet: str | os.PathLi
             controlnet=_load_part(diffusers.ControlNetModel, control),
             safety_checker=None,
             feature_extractor=None,
+            image_encoder=None,
             requires_safety_checker=False,
+            use_safetensors=True,
             **parts,
         )
     result.set_progress_bar_config(disable=True)
@@ -185,6 +188,23 @@ def check_sums(folder: Path) -> None:
                 f"{file} differs from its SHA-256 in {SUMS_FILE}: it is damaged or was edited. Install the package "
                 f"again, fetch the folder again, or, if you meant the change, delete {SUMS_FILE}"
             )
+
+
+def models_digest(folders: Sequence[str | os.PathLike[str]]) -> str:
+    """One SHA-256 over the files of model folders, whatever their place; cards and sums do not count.
+
+    Raises:
+        ModelLoadError: If a folder is missing or empty, or does not agree with its sums.
+    """
+    digest = hashlib.sha256()
+    for folder in map(Path, folders):
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (SUMS_FILE, CARD_FILE))
+        if not files:
+            raise ModelLoadError(f"{folder} holds no model; install the package again, or give an existing folder")
+        check_sums(folder)
+        for path in files:
+            digest.update(f"{path.relative_to(folder).as_posix()}\n{_sha256(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def _resolve(source: str | os.PathLike[str], index: str, owner: str) -> str:

