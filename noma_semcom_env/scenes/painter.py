@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from noma_semcom_env.scenes.canvas import CLASS_INDEX, Canvas, clip, darker
+from noma_semcom_env.scenes.street import BACKGROUND, FOREGROUND
 
 if TYPE_CHECKING:
     from noma_semcom_env.scenes.street import Item, Script
@@ -59,17 +60,14 @@ def paint(script: Script, rng: np.random.Generator, resolution: int) -> tuple[np
     horizon = 128 * script.horizon
     lake_end = _paint_ground(canvas, script, horizon)
     _paint_sky(canvas, script, horizon)
-    for kind in ("mountain", "building", "tree"):
+    for kind in BACKGROUND:
         for item in script.items:
             if item.kind == kind:
                 _PAINTERS[kind](canvas, script, item, horizon, lake_end)
-    front = sorted((i for i in script.items if i.kind in _FRONT), key=lambda i: i.depth)
+    front = sorted((i for i in script.items if i.kind in FOREGROUND), key=lambda i: i.depth)
     for item in front:
         _PAINTERS[item.kind](canvas, script, item, horizon, lake_end)
     return _finish(canvas, script, horizon, resolution)
-
-
-_FRONT = ("sign", "bus", "car", "person")
 
 
 def _paint_sky(canvas: Canvas, script: Script, horizon: float) -> None:

@@ -18,6 +18,9 @@ from rich.progress import track
 from noma_semcom_env.scenes.street import SPLITS, render
 
 DEFAULT_FOLDER = Path("build/zoo")
+HELD_OUT = 10_000
+"""Scenes at the end of the model split that no training may read."""
+
 _CHUNK = 500
 
 
@@ -46,16 +49,29 @@ def _chunk(first: int, count: int, resolution: int) -> tuple[np.ndarray, np.ndar
 
 
 def held_out(count: int, resolution: int = 64) -> Scenes:
-    """The last ``count`` scenes of the model split, which no training script reads."""
+    """The last ``count`` scenes of the model split, which no training script reads.
+
+    Raises:
+        ValueError: If more than :data:`HELD_OUT` are asked for.
+    """
+    if not 0 < count <= HELD_OUT:
+        raise ValueError(f"count={count!r} held-out scenes; a number in [1, {HELD_OUT}] is needed")
     images, labels, captions = _chunk(SPLITS["model"].stop - count, count, resolution)
     return Scenes(images, labels, captions)
 
 
 def training_scenes(count: int, folder: Path = DEFAULT_FOLDER, resolution: int = 64) -> Scenes:
-    """The first ``count`` scenes of the model split, rendered into ``folder`` if they are not there yet."""
+    """The first ``count`` scenes of the model split, rendered into ``folder`` if they are not there yet.
+
+    Raises:
+        ValueError: If they would reach the held-out scenes.
+    """
+    most = len(SPLITS["model"]) - HELD_OUT
+    if not 0 < count <= most:
+        raise ValueError(f"count={count!r} training scenes; a number in [1, {most}] is needed, the rest is held out")
     target = folder / f"scenes-{resolution}-{count}"
     if not target.is_dir():
-        part = target.with_name(target.name + ".part")
+        part = target.with_name(f"{target.name}.{os.getpid()}.part")
         part.mkdir(parents=True, exist_ok=True)
         shape = (count, resolution, resolution)
         images = np.lib.format.open_memmap(part / "images.npy", "w+", np.uint8, (*shape, 3))

@@ -52,11 +52,18 @@ class Schedule:
 
 
 def fit(
-    name: str, modules: list[nn.Module], loss: LossFunction, schedule: Schedule, folder: Path, seed: int = 0
+    name: str,
+    modules: list[nn.Module],
+    loss: LossFunction,
+    schedule: Schedule,
+    folder: Path,
+    seed: int = 0,
+    data: str = "",
 ) -> float:
     """Train modules in place; on return they hold the averaged weights.
 
-    The run is a function of the seed and the step alone, and a checkpoint in ``folder`` is taken up if there is one.
+    The run is a function of the seed and the step alone, and a checkpoint in ``folder`` is taken up if there is one of
+    the same schedule, seed and data.
 
     Args:
         name: Shown in the progress bar.
@@ -65,9 +72,13 @@ def fit(
         schedule: Length and rates.
         folder: Where ``checkpoint.safetensors`` and ``curve.csv`` (step, seconds, losses) go.
         seed: Seed of every random draw.
+        data: Names what is trained on.
 
     Returns:
         Seconds of training, earlier parts of a resumed run included.
+
+    Raises:
+        ValueError: If the checkpoint is of another run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
@@ -76,7 +87,9 @@ def fit(
         parameters, lr=schedule.rate, betas=(0.9, 0.99), weight_decay=schedule.weight_decay, foreach=True
     )
     checkpoint = folder / "checkpoint.safetensors"
-    start, spent = _load(checkpoint, parameters, average, optimizer) if checkpoint.exists() else (0, 0.0)
+    run = f"{schedule}, seed={seed}, data={data!r}"
+    start, spent = _load(checkpoint, run, parameters, average, optimizer) if checkpoint.exists() else (0, 0.0)
+    _cut(folder / "curve.csv", start)
     began = saved = time.monotonic()
     recent: list[dict[str, float]] = []
     columns = (
@@ -110,7 +123,8 @@ def fit(
                 recent.clear()
                 bar.update(task, completed=step + 1, losses=" ".join(f"{k} {v:.4f}" for k, v in means.items()))
             if time.monotonic() - saved > schedule.checkpoint_s or step + 1 == schedule.steps:
-                _save(checkpoint, parameters, average, optimizer, step + 1, spent + time.monotonic() - began)
+                facts = {"run": run, "step": str(step + 1), "seconds": str(spent + time.monotonic() - began)}
+                _save(checkpoint, facts, parameters, average, optimizer)
                 saved = time.monotonic()
     with torch.no_grad():
         for parameter, value in zip(parameters, average, strict=True):
@@ -120,11 +134,10 @@ def fit(
 
 def _save(
     path: Path,
+    facts: dict[str, str],
     parameters: list[nn.Parameter],
     average: list[torch.Tensor],
     optimizer: torch.optim.AdamW,
-    step: int,
-    seconds: float,
 ) -> None:
     tensors: dict[str, torch.Tensor] = {}
     for i, (parameter, mean) in enumerate(zip(parameters, average, strict=True)):
@@ -132,15 +145,20 @@ def _save(
         tensors |= {f"{i}.value": parameter.detach(), f"{i}.average": mean}
         tensors |= {f"{i}.{key}": state[key] for key in ("exp_avg", "exp_avg_sq")}
     part = path.with_suffix(".part")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, part, {"step": str(step), "seconds": str(seconds)})
+    save_file({k: v.contiguous() for k, v in tensors.items()}, part, facts)
     os.replace(part, path)
 
 
 def _load(
-    path: Path, parameters: list[nn.Parameter], average: list[torch.Tensor], optimizer: torch.optim.AdamW
+    path: Path, run: str, parameters: list[nn.Parameter], average: list[torch.Tensor], optimizer: torch.optim.AdamW
 ) -> tuple[int, float]:
     with safe_open(path, "pt") as file, torch.no_grad():
         metadata = file.metadata()
+        if metadata["run"] != run:
+            raise ValueError(
+                f"{path} is of another run ({metadata['run']}) than asked for ({run}); repeat that one's arguments, or "
+                "delete the checkpoint to start anew"
+            )
         step = int(metadata["step"])
         for i, (parameter, mean) in enumerate(zip(parameters, average, strict=True)):
             parameter.copy_(file.get_tensor(f"{i}.value"))
@@ -151,3 +169,10 @@ def _load(
                 "exp_avg_sq": file.get_tensor(f"{i}.exp_avg_sq"),
             }
     return step, float(metadata["seconds"])
+
+
+def _cut(curve: Path, step: int) -> None:
+    """Drop the lines of a learning curve after ``step``, which will be written again."""
+    if curve.exists():
+        lines = [line for line in curve.read_text().splitlines() if int(line.partition(",")[0]) <= step]
+        curve.write_text("".join(f"{line}\n" for line in lines))

@@ -110,7 +110,9 @@ def train(steps: int, scenes: int, folder: Path, batch: int = 32) -> None:
         return {"loss": entropy + 0.5 * overlap, "entropy": entropy.detach(), "accuracy": accuracy}
 
     target = folder / "segmenter"
-    seconds = fit("segmenter", [model], loss, Schedule(steps, 3e-3, averaging=0.995, hold=0.2), target)
+    seconds = fit(
+        "segmenter", [model], loss, Schedule(steps, 3e-3, averaging=0.995, hold=0.2), target, data=f"{scenes} scenes"
+    )
     settle(model, data.images[:1500])
     figures = score(model, held_out(500))
     processor = SegformerImageProcessor(
