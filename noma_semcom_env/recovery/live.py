@@ -1,0 +1,95 @@
+"""Live recovery: the diffusion pipeline runs inside ``step()``."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from noma_semcom_env.features import FeatureBank
+from noma_semcom_env.recovery.perceptual import PerceptualDistance
+from noma_semcom_env.recovery.pipeline import load_recovery
+from noma_semcom_env.recovery.table import RecoveryTable, TableError, subset_numbers
+from noma_semcom_env.recovery.tabulate import Recipe
+
+
+class LiveRecovery:
+    """Recovers and scores what was received, on the images and with the diffusion seeds and steps of a table.
+
+    The result equals the table's entry to 1e-3. What was scored once is kept, because an episode often repeats a
+    selection.
+
+    Args:
+        table: Supplies images, features, diffusion seeds and steps; it must have been made by the same models.
+        models: Preset name.
+        lpips_net: ``"alex"`` or ``"vgg"``.
+        cache_entries: Number of scored (image, subset) pairs that are kept.
+
+    Raises:
+        TableError: If the table does not say what made it, or other models or another LPIPS network made it.
+    """
+
+    def __init__(
+        self, table: RecoveryTable, models: str = "street", lpips_net: str = "alex", cache_entries: int = 65_536
+    ) -> None:
+        _check_origin(table, models, lpips_net)
+        self.table = table
+        self.models = models
+        self.cache_entries = cache_entries
+        self.seeds = tuple(int(seed) for seed in table.provenance["diffusion_seeds"])
+        self.recovery = load_recovery(models, int(table.provenance["denoising_steps"]))
+        self.distance = PerceptualDistance(lpips_net)
+        self._score = lru_cache(maxsize=cache_entries)(self._score_one)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.table, self.models, self.distance.net, self.cache_entries)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LiveRecovery:
+        """Itself: the models are not changed by use, and Gymnasium copies a spec's keywords at every look."""
+        return self
+
+    @property
+    def bank(self) -> FeatureBank:
+        """The images' features in padded arrays."""
+        return self.table.bank
+
+    def lpips(self, images: np.ndarray, selection: np.ndarray) -> np.ndarray:
+        """Recover and score.
+
+        Args:
+            images: (...) int index of the image.
+            selection: (..., F) bool; bits on features that the image does not have are ignored.
+
+        Returns:
+            (...) float64, the mean over the diffusion seeds.
+        """
+        subsets = subset_numbers(selection & self.bank.exists[images])
+        values = [self._score(int(i), int(s)) for i, s in zip(images.flat, subsets.flat, strict=True)]
+        return np.array(values, dtype=np.float64).reshape(images.shape)
+
+    def _score_one(self, image: int, subset: int) -> float:
+        selection = (subset >> np.arange(self.bank.width)) & 1 == 1
+        values = self.recovery.distances(
+            [self.table.features[image]],
+            self.table.images[image : image + 1],
+            selection[None],
+            self.seeds,
+            self.distance,
+        )
+        return float(values.astype(np.float64).mean())
+
+
+def _check_origin(table: RecoveryTable, models: str, lpips_net: str) -> None:
+    """Refuse a table whose entries the live pipeline could not reproduce."""
+    where, made_by = f"recovery table {table.path or '(in memory)'}", table.provenance
+    for key in ("denoising_steps", "diffusion_seeds"):
+        if key not in made_by:
+            raise TableError(f"{where} does not say its {key}; recovery='live' needs them. Tabulate it again")
+    wanted = Recipe(models, made_by["denoising_steps"], tuple(made_by["diffusion_seeds"]), lpips_net).provenance()
+    for key in ("models", "lpips_net", "models_sha256"):
+        if made_by.get(key) != wanted[key]:
+            raise TableError(
+                f"{where} was made with {key}={made_by.get(key)!r} but recovery='live' would run {wanted[key]!r}, so "
+                "the two would not agree. Name what made the table (models=, lpips_net=), or tabulate the images again"
+            )
