@@ -1,0 +1,152 @@
+"""The command line ``noma-semcom``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+try:
+    import typer
+except ImportError as error:
+    raise ImportError("the command line needs typer and rich: pip install 'noma-semcom-env[cli]'") from error
+
+from noma_semcom_agents.runs import EVALUATION_SEED
+
+app = typer.Typer(
+    name="noma-semcom",
+    help="Semantic communication over uplink NOMA: train and compare agents, and tabulate recoveries.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Knob = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help="A field of Scenario, its value as JSON or plain text. Repeatable."
+    ),
+]
+Output = Annotated[Path, typer.Option(help="Folder for the results.")]
+Seed = Annotated[int, typer.Option(help="Seed of the training.")]
+Seconds = Annotated[float, typer.Option(help="Ends the training earlier; 0 sets no limit.", min=0.0)]
+Episodes = Annotated[int, typer.Option(help="Test episodes.", min=1)]
+
+
+@app.command()
+def demo(
+    output: Output = Path("runs/demo"),
+    seed: Seed = 0,
+    steps: Annotated[int | None, typer.Option(help="Environment steps of the training.", min=1)] = None,
+    seconds: Annotated[float | None, typer.Option(help="Ends the training earlier; 0 sets no limit.", min=0.0)] = None,
+    episodes: Annotated[int | None, typer.Option(help="Test episodes.", min=1)] = None,
+    knobs: Knob = None,
+) -> None:
+    """Train IM-PPO, compare it with the schemes and the oracle on test images, and draw two pictures."""
+    from noma_semcom_agents import demo as chain
+
+    chain.run_demo(
+        output=output,
+        seed=seed,
+        steps=steps or chain.STEPS,
+        seconds=chain.SECONDS if seconds is None else seconds or None,
+        episodes=episodes or chain.EPISODES,
+        knobs=read_knobs(knobs),
+    )
+
+
+@app.command()
+def train(
+    output: Output = Path("runs/im-ppo"),
+    seed: Seed = 0,
+    steps: Annotated[int, typer.Option(help="Environment steps.", min=1)] = 300_000,
+    seconds: Seconds = 0.0,
+    validation: Annotated[str, typer.Option(help="Image set of the regret that is shown.")] = "street-validation",
+    knobs: Knob = None,
+) -> None:
+    """Train IM-PPO and leave a checkpoint, the learning curve and the full configuration."""
+    from noma_semcom_agents.runs import train_policy
+
+    training = train_policy(output.resolve(), seed, steps, seconds or None, read_knobs(knobs), validation)
+    typer.echo(f"checkpoint: {training.checkpoint}")
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder that 'noma-semcom train' or 'demo' left.")],
+    images: Annotated[str, typer.Option(help="Image set to evaluate on.")] = "street-test",
+    episodes: Episodes = 256,
+    seed: Annotated[int, typer.Option(help="Seed of the episodes.")] = EVALUATION_SEED,
+    knobs: Knob = None,
+) -> None:
+    """Compare a trained policy with the schemes and the oracle, with common random numbers."""
+    from noma_semcom_agents import LearnedPolicy
+    from noma_semcom_agents.evaluation import evaluate as compare
+    from noma_semcom_agents.report import make_console, print_tables, write_results
+    from noma_semcom_agents.runs import RECORD, contenders
+    from noma_semcom_agents.training import CHECKPOINT
+    from noma_semcom_env import load_table
+
+    if not (run / RECORD).is_file():
+        raise typer.BadParameter(f"{run} holds no {RECORD}; name a folder that 'noma-semcom train' left")
+    record = json.loads((run / RECORD).read_text())
+    if tuple(record["labels"]) != load_table(str(images)).labels:
+        raise typer.BadParameter(f"images {images!r} have other labels than those that {run} was trained on")
+    policy = LearnedPolicy.from_checkpoint(run / CHECKPOINT)
+    scenario = {**record["scenario"], **read_knobs(knobs), "images": images}
+    evaluation = compare(contenders(policy), scenario, episodes, seed)
+    print_tables(evaluation, policy.name, make_console(), f"{episodes} episodes of images {images!r}")
+    evaluated = {"episodes": episodes, "evaluation_seed": seed, "scenario": scenario}
+    for file in write_results(evaluation, policy.name, run / "evaluation", {**record, "evaluation": evaluated}):
+        typer.echo(str(file))
+
+
+@app.command()
+def tabulate(
+    split: Annotated[str, typer.Argument(help="policy, validation or test.")],
+    output: Annotated[Path, typer.Option(help="The .npz to write; an interrupted run is taken up again.")],
+    count: Annotated[int, typer.Option(help="Number of scenes.", min=1)] = 16,
+    seeds: Annotated[str, typer.Option(help="Diffusion seeds, separated by commas.")] = "0,1",
+    steps: Annotated[int | None, typer.Option(help="Denoising steps; the preset's by default.", min=1)] = None,
+    processes: Annotated[int | None, typer.Option(help="Worker processes; all cores by default.", min=1)] = None,
+) -> None:
+    """Compute the LPIPS of every subset of features of a split's first scenes."""
+    from noma_semcom_agents.tabulation import tabulate_street
+
+    if output.suffix != ".npz":
+        raise typer.BadParameter(f"--output {output} must end in .npz")
+    try:
+        numbers = tuple(int(text) for text in seeds.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"seeds={seeds!r} must be whole numbers separated by commas, such as 0,1") from None
+    table = tabulate_street(split, count, output, numbers, steps, processes)
+    typer.echo(f"{table.path}: {len(table.features)} images, {table.lpips_by_seed[0].size} entries each")
+
+
+def read_knobs(texts: list[str] | None) -> dict[str, Any]:
+    """Turn ``field=value`` texts into keywords; a value that is no JSON is taken as text.
+
+    Raises:
+        typer.BadParameter: If a text has no ``=``, or is no field of Scenario.
+    """
+    from noma_semcom_env import Scenario
+
+    knobs: dict[str, Any] = {}
+    for text in texts or []:
+        name, sign, value = text.partition("=")
+        if not sign:
+            raise typer.BadParameter(f"--set {text!r} must have the form field=value")
+        try:
+            knobs[name] = json.loads(value)
+        except json.JSONDecodeError:
+            # Tune's trials run in folders of their own, where a relative path would lead nowhere.
+            knobs[name] = str(Path(value).resolve()) if name == "images" and value.endswith(".npz") else value
+    try:
+        Scenario.of(None, knobs)
+    except (TypeError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+    return knobs
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,135 @@
+"""An evaluation as tables: on the terminal, as CSV, and as JSON with everything that made it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from noma_semcom_agents.evaluation import Evaluation, Interval
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+COLUMNS: Final = {
+    "reward": ("reward", 1.0, "{:.4f}"),
+    "lpips": ("LPIPS", 1.0, "{:.4f}"),
+    "latency_s": ("latency\nmean, ms", 1e3, "{:.3f}"),
+    "latency_95_s": ("latency\n95th pct., ms", 1e3, "{:.3f}"),
+    "share": ("features\nsent, %", 1e2, "{:.1f}"),
+    "regret": ("regret to\noracle, %", 1e2, "{:.1f}"),
+}
+"""Statistic to heading, factor and format."""
+
+PACKAGES: Final = ("noma-semcom-env", "numpy", "gymnasium", "ray", "torch", "diffusers", "transformers")
+_WIDTH: Final = 132
+
+
+def make_console() -> Console:
+    """A terminal to print to, wide enough for the tables where it is no terminal but a file."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDTH)
+
+
+def print_tables(evaluation: Evaluation, subject: str, console: Console, title: str) -> None:
+    """Print every record, and the paired differences of one against the others.
+
+    Args:
+        evaluation: What to print.
+        subject: The record whose differences are printed.
+        console: Where to.
+        title: Above the first table.
+    """
+    from rich.table import Table
+
+    table = Table(title=title, caption="below each mean its 95 % bootstrap interval over episodes")
+    table.add_column("policy", no_wrap=True)
+    for heading, _, _ in COLUMNS.values():
+        table.add_column(heading, justify="right")
+    for name in evaluation.records:
+        summary = evaluation.summary(name)
+        cells = [_cell(summary[key], factor, form) for key, (_, factor, form) in COLUMNS.items()]
+        table.add_row(name, *cells, style="bold" if name == subject else "")
+    console.print(table)
+    paired = Table(title=f"mean reward of {subject} minus that of ..., paired by episode")
+    paired.add_column("policy")
+    paired.add_column("difference", justify="right")
+    paired.add_column("95 % interval", justify="right")
+    paired.add_column("verdict")
+    for name, gap in differences(evaluation, subject).items():
+        paired.add_row(name, f"{gap.value:+.4f}", f"{gap.low:+.4f} to {gap.high:+.4f}", verdict(gap))
+    console.print(paired)
+
+
+def differences(evaluation: Evaluation, subject: str) -> dict[str, Interval]:
+    """Paired difference of one record against each other one, by name."""
+    return {name: evaluation.difference(subject, name) for name in evaluation.records if name != subject}
+
+
+def verdict(gap: Interval) -> str:
+    """What an interval of a paired difference says."""
+    if not gap.excludes_zero:
+        return "undecided"
+    return "better" if gap.value > 0.0 else "worse"
+
+
+def write_results(evaluation: Evaluation, subject: str, folder: Path, configuration: Mapping[str, Any]) -> list[Path]:
+    """Write ``results.csv`` (a line a policy) and ``results.json`` (with differences and configuration).
+
+    Returns:
+        The files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    summaries = {name: evaluation.summary(name) for name in evaluation.records}
+    with (folder / "results.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        keys = list(next(iter(summaries.values())))
+        writer.writerow(["policy", *(f"{key}{end}" for key in keys for end in ("", "_low", "_high"))])
+        for name, summary in summaries.items():
+            writer.writerow([name, *(number for key in keys for number in _numbers(summary[key]))])
+    content = {
+        "configuration": dict(configuration),
+        "versions": versions(),
+        "policies": {name: {key: _numbers(one) for key, one in s.items()} for name, s in summaries.items()},
+        "reward_minus": {name: _numbers(gap) for name, gap in differences(evaluation, subject).items()},
+        "columns": ["value", "low", "high"],
+        "subject": subject,
+    }
+    (folder / "results.json").write_text(json.dumps(_jsonable(content), indent=2, allow_nan=False) + "\n")
+    return [folder / "results.csv", folder / "results.json"]
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on; those not installed are left out."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _cell(one: Interval, factor: float, form: str) -> str:
+    value, low, high = (form.format(number * factor) for number in _numbers(one))
+    return f"{value}\n{low} to {high}"
+
+
+def _numbers(one: Interval) -> tuple[float, float, float]:
+    return one.value, one.low, one.high
+
+
+def _jsonable(value: Any) -> Any:
+    """The value with null for every number that JSON does not know."""
+    if isinstance(value, Mapping):
+        return {key: _jsonable(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
