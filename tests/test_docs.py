@@ -1,0 +1,99 @@
+"""Documentation that cannot drift: its code runs, and the fields, pages and targets that it names exist."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from sybil.document import Document
+from sybil.example import Example
+from sybil.parsers.markdown import PythonCodeBlockParser
+
+from noma_semcom_env import ENVIRONMENTS, Scenario
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [block for page in PAGES for block in Document.parse(str(page), PythonCodeBlockParser())]
+HOMES = {"noma_semcom_env": "noma_semcom_env", "noma_semcom_agents": "agents"}
+
+
+def module_name(package: str, path: Path) -> str:
+    parts = path.relative_to(ROOT / HOMES[package]).with_suffix("").parts
+    return ".".join((package, *(part for part in parts if part != "__init__")))
+
+
+WITH_DOCTESTS = [
+    module_name(package, path)
+    for package, home in HOMES.items()
+    for path in sorted((ROOT / home).rglob("*.py"))
+    if ">>>" in path.read_text()
+]
+
+
+def place(block: Example) -> str:
+    return f"{Path(block.path).relative_to(ROOT)}:{block.line}"
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=place)
+def test_code_block_runs_by_itself(block: Example) -> None:
+    block.namespace.clear()
+    block.evaluate()
+
+
+@pytest.mark.parametrize("module", WITH_DOCTESTS)
+def test_docstring_examples_run(module: str) -> None:
+    result = doctest.testmod(importlib.import_module(module), optionflags=doctest.ELLIPSIS)
+    assert result.attempted
+    assert not result.failed
+
+
+def test_assumptions_list_every_field_with_its_default() -> None:
+    text = (ROOT / "docs" / "assumptions.md").read_text()
+    listed = {name: ast.literal_eval(value) for name, value in re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", text, re.M)}
+    assert listed == {field.name: field.default for field in fields(Scenario)}
+
+
+def test_environment_arguments_list_every_field_with_its_default() -> None:
+    for row in ENVIRONMENTS:
+        module, _, name = row.entry_point.partition(":")
+        doc = getattr(importlib.import_module(module), name).__doc__
+        arguments = doc.partition("## Arguments")[2].partition("\n    ## ")[0]
+        pairs = re.findall(r"\| `(\w+)` \| `?([^`|]+?)`? \|", arguments)
+        listed = {field: ast.literal_eval(value) for field, value in pairs}
+        assert listed == {field.name: field.default for field in fields(Scenario)}
+
+
+def test_ids_named_in_pages_are_registered() -> None:
+    known = {row.id for row in ENVIRONMENTS}
+    for page in PAGES:
+        named = set(re.findall(r"\bNomaSemCom\w*-v\d+", page.read_text()))
+        assert named <= known, f"{page.relative_to(ROOT)} names {named - known}"
+
+
+def test_make_targets_named_in_pages_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for page in PAGES:
+        named = set(re.findall(r"^make (?:PYTHON=\S+ )?([a-z-]+)", page.read_text(), re.M))
+        named |= set(re.findall(r"`make (?:PYTHON=\S+ )?([a-z-]+)`", page.read_text()))
+        assert named <= targets, f"{page.relative_to(ROOT)} names {named - targets}"
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / link).is_file(), f"{page.relative_to(ROOT)} links to {link}"
+
+
+@pytest.mark.slow
+def test_site_builds_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Observation Space" in (tmp_path / "environments" / "index.html").read_text()
