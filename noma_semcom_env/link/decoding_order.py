@@ -47,6 +47,7 @@ from noma_semcom_env.link.sic import (
 )
 
 MAX_EXHAUSTIVE_USERS: Final = 8
+MAX_SET_USERS: Final = 16
 
 # The SINRs (c, batch) of c candidates when each is decoded before the c - 1 others; argument: users (c, batch) int64.
 _Evaluate = Callable[[IntArray], FloatArray]
@@ -136,9 +137,12 @@ def set_sinr(
         are decoded after it; k's own bit is not read.
 
     Raises:
-        ValueError: naming the argument that does not fit.
+        ValueError: naming the argument that does not fit, or if K is above 16.
     """
     problem = _Problem(channel, power_w, noise_power_w, 1.0, None, beams)
+    users = problem.scaled.shape[-2]
+    if users > MAX_SET_USERS:
+        raise ValueError(f"channel has K = {users} users; the table of 2^K sets takes 1 to {MAX_SET_USERS}")
     table = _set_sinr(problem.scaled, problem.gain)
     return table.reshape(*problem.lead, *table.shape[1:])
 

@@ -241,5 +241,7 @@ def test_errors_name_argument_value_and_range() -> None:
                 solve(**(good | change))
     with pytest.raises(ValueError, match=r"K = 9 users; exhaustive search takes 1 to 8"):
         exhaustive_latency_order(np.ones((9, 1)), 1.0, 1.0, 1.0, np.ones(9))
+    with pytest.raises(ValueError, match=r"K = 17 users; the table of 2\^K sets takes 1 to 16"):
+        set_sinr(np.ones((17, 1)), 1.0, 1.0)
     with pytest.raises(ValueError, match=r"distances_m holds -5\.0"):
         distance_order([-5.0], [True])
