@@ -16,6 +16,8 @@ from typing import Final
 
 import numpy as np
 
+from noma_semcom_env.scenes.styles import STYLES, crayon
+
 CLASSES: Final = (
     "sky",
     "sun",
@@ -157,6 +159,7 @@ class StreetScene:
         caption: Sentence that names weather, time and every visible item.
         items: The visible items, in caption order.
         boxes: (len(items), 4) int32 bounding boxes (left, top, right, bottom), right and bottom exclusive, in pixels.
+        style: One of :data:`~noma_semcom_env.scenes.styles.STYLES`.
     """
 
     seed: int
@@ -165,6 +168,13 @@ class StreetScene:
     caption: str
     items: tuple[Item, ...]
     boxes: np.ndarray
+    style: str
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        """What one would say to point at each item, such as "the red car on the left"; in the items' order."""
+        centres = self.boxes[:, [0, 2]].mean(axis=1) / self.image.shape[1]
+        return tuple(f"the {item.phrase} {_place(x)}" for item, x in zip(self.items, centres, strict=True))
 
 
 def sentence(weather: str, time: str, items: tuple[Item, ...]) -> str:
@@ -177,6 +187,11 @@ def sentence(weather: str, time: str, items: tuple[Item, ...]) -> str:
     if back:
         text += " near " + " and ".join(f"{_article(phrase)} {phrase}" for phrase in back)
     return text
+
+
+def _place(x: float) -> str:
+    """Where a share of the width lies, in words."""
+    return "on the left" if x < 0.4 else "on the right" if x > 0.6 else "in the middle"
 
 
 def _article(phrase: str) -> str:
@@ -223,18 +238,19 @@ def _draw_item(rng: np.random.Generator, kind: str, slot: int, count: int) -> It
     )
 
 
-def render(seed: int, resolution: int = 64) -> StreetScene:
+def render(seed: int, resolution: int = 64, style: str = "plain") -> StreetScene:
     """Render the scene of a seed.
 
     Args:
         seed: Non-negative integer; :data:`SPLITS` says which split it belongs to.
         resolution: Side of the square image in pixels, 64 to 256 in steps of 2.
+        style: One of :data:`~noma_semcom_env.scenes.styles.STYLES`; what the scene shows does not depend on it.
 
     Returns:
         The scene, the same for the same arguments.
 
     Raises:
-        ValueError: If ``seed`` is negative or ``resolution`` is out of range.
+        ValueError: If ``seed`` is negative, ``resolution`` is out of range or the style is unknown.
     """
     from noma_semcom_env.scenes.painter import paint
 
@@ -242,9 +258,13 @@ def render(seed: int, resolution: int = 64) -> StreetScene:
         raise ValueError(f"seed={seed!r} must be a non-negative integer")
     if resolution not in RESOLUTIONS or resolution % 2:
         raise ValueError(f"resolution={resolution!r} must be an even integer from 64 to 256")
+    if style not in STYLES:
+        raise ValueError(f"style={style!r} is unknown; choose one of {STYLES}")
     rng = np.random.default_rng(seed)
     script = compose(rng)
     image, labels = paint(script, rng, resolution)
+    if style == "crayon":
+        image = crayon(image, labels, rng)
     least = max(4, resolution * resolution // 512)
     visible, boxes = [], []
     for item in script.items:
@@ -260,6 +280,7 @@ def render(seed: int, resolution: int = 64) -> StreetScene:
         caption=sentence(script.weather, script.time, items),
         items=items,
         boxes=np.array(boxes, dtype=np.int32).reshape(-1, 4),
+        style=style,
     )
 
 

@@ -74,6 +74,28 @@ def test_resolution_changes_the_grid_and_not_the_scene(resolution: int) -> None:
     assert agreement > 0.95
 
 
+def test_style_changes_the_look_and_nothing_else() -> None:
+    for plain in SCENES[:20]:
+        other = render(plain.seed, style="crayon")
+        assert np.array_equal(other.labels, plain.labels)
+        assert (other.caption, other.items) == (plain.caption, plain.items)
+        assert np.array_equal(other.image, render(plain.seed, style="crayon").image)
+        difference = np.abs(other.image.astype(int) - plain.image).mean()
+        assert 12 < difference < 90
+
+
+def test_expressions_point_at_each_item() -> None:
+    seen = set()
+    for scene in SCENES:
+        assert len(scene.expressions) == len(scene.items)
+        for said, item, (left, _, right, _) in zip(scene.expressions, scene.items, scene.boxes, strict=True):
+            assert said.startswith(f"the {item.phrase} ")
+            centre = (left + right) / 2 / 64
+            assert ("left" in said, "right" in said) == (centre < 0.4, centre > 0.6)
+            seen.add(said.partition(item.phrase)[2])
+    assert len(seen) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [((-1, 64), "seed=-1"), ((0, 63), "resolution=63"), ((0, 65), "resolution=65"), ((0, 512), "resolution=512")],
@@ -81,6 +103,8 @@ def test_resolution_changes_the_grid_and_not_the_scene(resolution: int) -> None:
 def test_render_refuses_bad_arguments(arguments: tuple[int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         render(*arguments)
+    with pytest.raises(ValueError, match="style='oil' is unknown; choose one of"):
+        render(0, style="oil")
 
 
 def test_split_seeds_refuses_unknown_splits_and_counts() -> None:
