@@ -123,6 +123,43 @@ def tabulate(
     typer.echo(f"{table.path}: {len(table.features)} images, {table.lpips_by_seed[0].size} entries each")
 
 
+@app.command()
+def transmit(
+    pictures: Annotated[list[Path], typer.Argument(help="Picture files, one a user.", exists=True, dir_okay=False)],
+    output: Output = Path("runs/transmit"),
+    select: Annotated[
+        str, typer.Option(help="kept (what survives pruning), all, or none; not used if a trained policy is given.")
+    ] = "kept",
+    run: Annotated[Path | None, typer.Option(help="Folder of a trained policy, which then selects.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of positions and channel.")] = 0,
+    knobs: Knob = None,
+) -> None:
+    """Send pictures of your own once, end to end, and leave a figure and a report."""
+    from noma_semcom_agents.evaluation import Contender
+    from noma_semcom_agents.schemes import AllSelection, NoSelection
+    from noma_semcom_agents.transmit import transmit as send
+
+    choices = {
+        "kept": Contender(AllSelection(), label="Kept features"),
+        "all": Contender(AllSelection(), {"prune": False}),
+        "none": Contender(NoSelection()),
+    }
+    if select not in choices:
+        raise typer.BadParameter(f"--select {select!r} must be one of {', '.join(choices)}")
+    chosen = choices[select]
+    if run is not None:
+        from noma_semcom_agents import LearnedPolicy
+        from noma_semcom_agents.training import CHECKPOINT
+
+        chosen = Contender(LearnedPolicy.from_checkpoint(run / CHECKPOINT))
+    try:
+        files = send(pictures, chosen, output, seed, read_knobs(knobs))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    for file in files:
+        typer.echo(str(file))
+
+
 def read_knobs(texts: list[str] | None) -> dict[str, Any]:
     """Turn ``field=value`` texts into keywords; a value that is no JSON is taken as text.
 

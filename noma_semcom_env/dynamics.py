@@ -318,7 +318,7 @@ def _open_recovery(scenario: Scenario) -> Recovery:
     if scenario.recovery == "live":
         from noma_semcom_env.recovery.live import LiveRecovery
 
-        return LiveRecovery(table, scenario.models, scenario.lpips_net)
+        return LiveRecovery.from_table(table, scenario.models, scenario.lpips_net)
     made_with = table.provenance.get("lpips_net", scenario.lpips_net)
     if made_with != scenario.lpips_net:
         raise ValueError(

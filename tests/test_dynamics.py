@@ -300,8 +300,12 @@ def test_live_recovery_is_loaded_by_name_alone(
     table: RecoveryTable, table_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class LiveRecovery:
-        def __init__(self, table: RecoveryTable, models: str, lpips_net: str) -> None:
-            self.bank, self.made_with = table.bank, (models, lpips_net)
+        def __init__(self, bank: FeatureBank, made_with: tuple[str, str]) -> None:
+            self.bank, self.made_with = bank, made_with
+
+        @classmethod
+        def from_table(cls, table: RecoveryTable, models: str, lpips_net: str) -> LiveRecovery:
+            return cls(table.bank, (models, lpips_net))
 
         def lpips(self, images: np.ndarray, selection: np.ndarray) -> np.ndarray:
             return np.full(images.shape, 0.25)

@@ -2,57 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from noma_semcom_env.features import FeatureBank
+from noma_semcom_env.features import FeatureBank, SemanticFeatures
 from noma_semcom_env.recovery.perceptual import PerceptualDistance
 from noma_semcom_env.recovery.pipeline import load_recovery
 from noma_semcom_env.recovery.table import RecoveryTable, TableError, subset_numbers
 from noma_semcom_env.recovery.tabulate import Recipe
+from noma_semcom_env.zoo.presets import load_preset
 
 
 class LiveRecovery:
-    """Recovers and scores what was received, on the images and with the diffusion seeds and steps of a table.
+    """Recovers and scores what was received, by the mean over a few diffusion seeds.
 
-    The result equals the table's entry to 1e-3. What was scored once is kept, because an episode often repeats a
-    selection.
+    What was scored once is kept, because an episode often repeats a selection.
 
     Args:
-        table: Supplies images, features, diffusion seeds and steps; it must have been made by the same models.
+        features: Features of I images.
+        images: (I, H, W, 3) uint8.
+        labels: Label vocabulary of the observation, entry 0 empty.
+        seeds: Diffusion seeds.
+        steps: Denoising steps; None is the preset's number.
         models: Preset name.
         lpips_net: ``"alex"`` or ``"vgg"``.
         cache_entries: Number of scored (image, subset) pairs that are kept.
-
-    Raises:
-        TableError: If the table does not say what made it, or other models or another LPIPS network made it.
     """
 
     def __init__(
-        self, table: RecoveryTable, models: str = "street", lpips_net: str = "alex", cache_entries: int = 65_536
+        self,
+        features: Sequence[SemanticFeatures],
+        images: np.ndarray,
+        labels: Sequence[str],
+        seeds: Sequence[int] = (0, 1),
+        steps: int | None = None,
+        models: str = "street",
+        lpips_net: str = "alex",
+        cache_entries: int = 65_536,
     ) -> None:
-        _check_origin(table, models, lpips_net)
-        self.table = table
-        self.models = models
-        self.cache_entries = cache_entries
-        self.seeds = tuple(int(seed) for seed in table.provenance["diffusion_seeds"])
-        self.recovery = load_recovery(models, int(table.provenance["denoising_steps"]))
+        self._made_of = (features, images, labels, seeds, steps, models, lpips_net, cache_entries)
+        self.features = tuple(features)
+        self.images = images
+        self.bank = FeatureBank.stack(self.features, load_preset(models).max_features, labels)
+        self.seeds = tuple(int(seed) for seed in seeds)
+        self.recovery = load_recovery(models, steps)
         self.distance = PerceptualDistance(lpips_net)
         self._score = lru_cache(maxsize=cache_entries)(self._score_one)
 
+    @classmethod
+    def from_table(cls, table: RecoveryTable, models: str = "street", lpips_net: str = "alex") -> LiveRecovery:
+        """The live counterpart of a table, on its images and features, with its seeds and steps.
+
+        Its LPIPS equals the table's entry to 1e-3.
+
+        Args:
+            table: Made by the same models.
+            models: Preset name.
+            lpips_net: ``"alex"`` or ``"vgg"``.
+
+        Raises:
+            TableError: If the table does not say what made it, or other models or another LPIPS network made it.
+        """
+        _check_origin(table, models, lpips_net)
+        made_by = table.provenance
+        seeds, steps = made_by["diffusion_seeds"], int(made_by["denoising_steps"])
+        return cls(table.features, table.images, table.labels, seeds, steps, models, lpips_net)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.table, self.models, self.distance.net, self.cache_entries)
+        return type(self), self._made_of
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LiveRecovery:
         """Itself: the models are not changed by use, and Gymnasium copies a spec's keywords at every look."""
         return self
-
-    @property
-    def bank(self) -> FeatureBank:
-        """The images' features in padded arrays."""
-        return self.table.bank
 
     def lpips(self, images: np.ndarray, selection: np.ndarray) -> np.ndarray:
         """Recover and score.
@@ -71,8 +95,8 @@ class LiveRecovery:
     def _score_one(self, image: int, subset: int) -> float:
         selection = (subset >> np.arange(self.bank.width)) & 1 == 1
         values = self.recovery.distances(
-            [self.table.features[image]],
-            self.table.images[image : image + 1],
+            [self.features[image]],
+            self.images[image : image + 1],
             selection[None],
             self.seeds,
             self.distance,

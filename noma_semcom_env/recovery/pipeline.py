@@ -40,6 +40,7 @@ class DiffusionRecovery:
         self.steps = steps
         self.batch_size = batch_size
         self.pipeline.set_progress_bar_config(disable=True)
+        self.resolution = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
         self._latent = (pipeline.unet.config.in_channels, *(2 * (pipeline.unet.config.sample_size,)))
 
     def recover(

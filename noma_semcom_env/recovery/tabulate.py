@@ -63,9 +63,9 @@ def tabulate(
 ) -> RecoveryTable:
     """Compute and save a table; what an interrupted run has finished is taken up again.
 
-    A finished table of the same images, features and recipe is returned as it is. Each image's entries are written
-    beside ``output`` as soon as they are computed, under a name that holds a hash of the image, its features and the
-    recipe, and removed once the table is saved.
+    Entries that a table at ``output`` already holds are taken over, so that sizes and pruning can change without
+    computing anything again. Each image's entries are written beside ``output`` as soon as they are computed, under a
+    name that holds a hash of the image, its features and the recipe, and removed once the table is saved.
 
     Args:
         images: (I, H, W, 3) uint8.
@@ -95,12 +95,10 @@ def tabulate(
     provenance = recipe.provenance()
     parts = output.with_name(output.stem + ".parts")
     digests = [_entry_digest(image, one, provenance) for image, one in zip(images, features, strict=True)]
-    finished = _finished(output, digests, provenance)
-    if finished is not None:
-        return finished
+    known = _known_entries(output, provenance)
     parts.mkdir(parents=True, exist_ok=True)
     shards = [parts / f"{digest}.npy" for digest in digests]
-    waiting = [i for i, shard in enumerate(shards) if not shard.is_file()]
+    waiting = [i for i, digest in enumerate(digests) if digest not in known and not shards[i].is_file()]
     work = [len(recipe.seeds) << one.count for one in features]
     with _progress() as bar, _one_thread_each():
         task = bar.add_task("recoveries", total=sum(work), completed=sum(work) - sum(work[i] for i in waiting), rate="")
@@ -117,22 +115,25 @@ def tabulate(
             # On an error or Ctrl-C, images that wait are given up; those in hand are finished and kept.
             pool.shutdown(cancel_futures=True)
     values = np.full((len(features), len(recipe.seeds), 1 << width), np.nan, dtype=np.float32)
-    for i, (shard, one) in enumerate(zip(shards, features, strict=True)):
-        values[i, :, : 1 << one.count] = np.load(shard, allow_pickle=False)
+    for i, (digest, one) in enumerate(zip(digests, features, strict=True)):
+        entries = known[digest] if digest in known else np.load(shards[i], allow_pickle=False)
+        values[i, :, : 1 << one.count] = entries
     table = RecoveryTable(tuple(features), images, values, preset.labels, {**(record or {}), **provenance}, output)
     table.save(output)
     shutil.rmtree(parts)
     return table
 
 
-def _finished(output: Path, digests: list[str], provenance: dict[str, Any]) -> RecoveryTable | None:
-    """The table at ``output`` if it is what would be computed."""
+def _known_entries(output: Path, provenance: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The entries (S, 2**n) of a table at ``output`` that the same recipe made, by the digest of image and features."""
     try:
         table = load_table(output)
     except TableError:
-        return None
-    made = [_entry_digest(image, one, provenance) for image, one in zip(table.images, table.features, strict=True)]
-    return table if made == digests and provenance.items() <= table.provenance.items() else None
+        return {}
+    if not provenance.items() <= table.provenance.items():
+        return {}
+    rows = zip(table.images, table.features, table.lpips_by_seed, strict=True)
+    return {_entry_digest(image, one, provenance): row[:, : 1 << one.count] for image, one, row in rows}
 
 
 def _progress() -> Any:

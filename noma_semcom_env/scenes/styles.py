@@ -38,7 +38,8 @@ def crayon(pixels: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> 
     cover = np.clip(0.86 + 0.1 * stroke + 0.06 * grain, 0.0, 1.0)[..., None]
     colour = _PAPER + cover * (colour - _PAPER)
     colour[_outline(labels, max(1, round(unit)))] *= 0.45
-    return np.clip(colour, 0, 255).astype(np.uint8)
+    drawn: np.ndarray = np.clip(colour, 0, 255).astype(np.uint8)
+    return drawn
 
 
 def _outline(labels: np.ndarray, width: int) -> np.ndarray:
