@@ -17,7 +17,7 @@ def test_the_middle_square_is_taken(tmp_path: Path) -> None:
     Image.fromarray(wide).save(tmp_path / "wide.png")
     square = read_square(tmp_path / "wide.png", 64)
     assert square.shape == (64, 64, 3)
-    assert (square[:, 4:-4] == 200).all()
+    assert (square[:, 8:-8] == 200).all()
     assert (square > 150).all()
 
 
