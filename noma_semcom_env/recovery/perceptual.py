@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,7 +62,10 @@ def _load(net: str) -> torch.nn.Module:
     if net == "vgg":
         model = lpips.LPIPS(net="vgg", verbose=False)
     else:
-        model = lpips.LPIPS(net="alex", pnet_rand=True, pretrained=False, verbose=False)
+        with warnings.catch_warnings():
+            # lpips 0.1.4 builds its trunk with torchvision's old keyword.
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"torchvision\.models\._utils")
+            model = lpips.LPIPS(net="alex", pnet_rand=True, pretrained=False, verbose=False)
         check_sums(BUNDLED_WEIGHTS.parent)
         weights = {name: value.float() for name, value in load_file(BUNDLED_WEIGHTS).items()}
         heads = {name.replace("lin", "lins.", 1): value for name, value in weights.items() if name.startswith("lin")}

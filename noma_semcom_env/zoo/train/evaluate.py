@@ -1,10 +1,10 @@
 """Scores the street preset's recovery on held-out scenes and draws a contact sheet.
 
-    python -m noma_semcom_env.zoo.train.evaluate --scenes 64 --features extracted
+    python -m noma_semcom_env.zoo.train.evaluate --scenes 64 --features extracted --steps 1 2 4 20
 
 Prints the LPIPS with all features, masks alone, words alone and none, the autoencoder's floor, and a sweep over
-denoising steps. ``--features truth`` takes masks and caption from the renderer instead of the preset's UperNet and
-BLIP.
+denoising steps, there with a random half of the features as well. ``--features truth`` takes masks and caption from the
+renderer instead of the preset's UperNet and BLIP.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,8 +52,10 @@ def true_features(scenes: Scenes) -> list[SemanticFeatures]:
 
 
 def selections(features: list[SemanticFeatures], kind: str) -> np.ndarray:
-    """(B, F) bool selection of ``"all"``, ``"masks"``, ``"words"`` or ``"none"`` for every image."""
+    """(B, F) bool: ``"all"``, ``"masks"``, ``"words"``, ``"none"`` or a random ``"half"`` of every image's features."""
     chosen = np.zeros((len(features), max(one.count for one in features)), dtype=bool)
+    if kind == "half":
+        return selections(features, "all") & (np.random.default_rng(0).random(chosen.shape) < 0.5)
     for row, one in enumerate(features):
         visual = len(one.mask_labels)
         chosen[row, :visual] = kind in ("all", "masks")
@@ -65,7 +68,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--features", choices=("extracted", "truth"), default="extracted")
-    parser.add_argument("--steps", type=int, nargs="*", default=[], help="denoising steps to sweep with all features")
+    parser.add_argument("--steps", type=int, nargs="*", default=[], help="denoising steps to sweep")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet (raw, all, masks, words, none) here")
     arguments = parser.parse_args()
     scenes = held_out(arguments.scenes)
@@ -75,23 +78,22 @@ def main() -> None:
         features = load_extractor("street").extract(scenes.images, [f"held-out:{i}" for i in range(arguments.scenes)])
     distance, seeds = PerceptualDistance(), range(arguments.seeds)
     recovery = load_recovery("street")
-    figures: dict[str, object] = {}
+    figures: dict[str, Any] = {}
     for kind in ("all", "masks", "words", "none"):
         values = recovery.distances(features, scenes.images, selections(features, kind), seeds, distance)
         error = values.mean(1).std(ddof=1) / len(values) ** 0.5
         figures[kind] = [round(float(values.mean()), 4), round(float(error), 4)]
     figures["floor"] = round(floor(recovery.pipeline.vae, torch.from_numpy(scenes.images)), 4)
-    figures["steps"] = {
-        steps: round(
-            float(
-                load_recovery("street", steps)
-                .distances(features, scenes.images, selections(features, "all"), seeds, distance)
-                .mean()
-            ),
-            4,
-        )
-        for steps in arguments.steps
-    }
+    figures["steps"] = {}
+    for steps in arguments.steps:
+        sampler = load_recovery("street", steps)
+        figures["steps"][steps] = {
+            kind: round(
+                float(sampler.distances(features, scenes.images, selections(features, kind), seeds, distance).mean()),
+                4,
+            )
+            for kind in ("all", "half", "masks", "words", "none")
+        }
     print(json.dumps(figures, indent=2))
     if arguments.sheet:
         shown = features[:12]
