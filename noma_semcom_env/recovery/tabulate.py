@@ -111,6 +111,9 @@ def tabulate(
                 bar.advance(task, work[jobs[job]])
                 speed = bar.tasks[0].speed
                 bar.update(task, rate=f"{speed:.1f}/s" if speed else "")
+                if not bar.console.is_terminal:  # there a bar shows at its end alone
+                    left = bar.tasks[0].time_remaining
+                    bar.console.print(f"{bar.tasks[0].completed:.0f} of {sum(work)} recoveries, {left or 0:.0f} s left")
         finally:
             # On an error or Ctrl-C, images that wait are given up; those in hand are finished and kept.
             pool.shutdown(cancel_futures=True)
