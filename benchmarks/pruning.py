@@ -29,8 +29,8 @@ from noma_semcom_env.semantics.extraction import FeatureExtractor
 from noma_semcom_env.zoo.loading import load_model
 from noma_semcom_env.zoo.presets import load_preset
 
-TEXT_THRESHOLDS: Final = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
-VISUAL_THRESHOLDS: Final = (0.0, 0.05, 0.1, 0.2)
+TEXT_THRESHOLDS: Final = (0.0, 0.05, 0.2, 0.5)
+VISUAL_THRESHOLDS: Final = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 def sweep(images: str, episodes: int, seed: int = 0) -> list[dict[str, float]]:

@@ -88,7 +88,7 @@ def test_pruning_keeps_both_kinds_and_takes_its_share(features: list[SemanticFea
                 kept, (scores >= threshold) | (scores == scores[kept].max()) & (kept.sum() == 1)
             )
     pruned = 1 - np.mean(np.concatenate([one.kept for one in features]))
-    assert 0.05 < pruned < 0.35
+    assert 0.0 < pruned < 0.35
 
 
 def test_zero_thresholds_prune_nothing(make_extractor: MakeExtractor, images: np.ndarray, names: list[str]) -> None:

@@ -1,0 +1,130 @@
+"""The bundled recovery: it answers to what is sent, repeats itself, and agrees with its tables."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+
+from noma_semcom_env.recovery.live import LiveRecovery
+from noma_semcom_env.recovery.perceptual import PerceptualDistance
+from noma_semcom_env.recovery.pipeline import DiffusionRecovery, load_recovery
+from noma_semcom_env.recovery.table import TableError, load_table
+from noma_semcom_env.recovery.tabulate import Recipe, tabulate
+from noma_semcom_env.scenes import street
+from noma_semcom_env.zoo.loading import models_digest
+from noma_semcom_env.zoo.presets import load_preset
+
+SPLITS = ("street-policy", "street-validation", "street-test")
+
+
+@pytest.fixture(scope="module")
+def recovery() -> DiffusionRecovery:
+    return load_recovery("street")
+
+
+def test_lpips_answers_to_the_selection(recovery: DiffusionRecovery) -> None:
+    """All features beat either kind alone, which beats nothing; the bounds are those of the first shipped models."""
+    table = load_table("street-validation")
+    features, images = table.features[:12], table.images[:12]
+    width, distance = table.width, PerceptualDistance()
+    means = {}
+    for kind in ("all", "masks", "words", "none"):
+        rows = np.zeros((len(features), width), dtype=bool)
+        for row, one in zip(rows, features, strict=True):
+            row[: len(one.mask_labels)] = kind in ("all", "masks")
+            row[len(one.mask_labels) : one.count] = kind in ("all", "words")
+        means[kind] = recovery.distances(features, images, rows, (0, 1), distance).mean()
+    assert means["all"] <= 0.21
+    assert means["none"] >= 0.42
+    assert means["all"] < min(means["masks"], means["words"])
+    assert max(means["masks"], means["words"]) < means["none"]
+
+
+def test_the_same_seed_repeats_bit_for_bit_and_another_differs(recovery: DiffusionRecovery) -> None:
+    one = load_table("street-test").features[0]
+    selection = np.ones((1, one.count), dtype=bool)
+    first = recovery.recover([one], selection, seeds=(3, 4))
+    again = recovery.recover([one], selection, seeds=(3, 4))
+    assert first.shape == (1, 2, 64, 64, 3)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first[:, 0], first[:, 1])
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_live_recovery_equals_the_table(split: str) -> None:
+    table = load_table(split)
+    live = LiveRecovery.from_table(table)
+    rng = np.random.default_rng(0)
+    images = rng.integers(len(table.features), size=(2, 3))
+    selection = rng.random((2, 3, table.width)) < 0.5
+    assert np.abs(live.lpips(images, selection) - table.lpips(images, selection)).max() < 1e-3
+    twin = pickle.loads(pickle.dumps(live))  # noqa: S301 (its own)
+    assert np.array_equal(twin.lpips(images, selection), live.lpips(images, selection))
+
+
+def test_live_environment_equals_the_tabulated_one() -> None:
+    envs = [
+        gymnasium.make("NomaSemCom-v0", images="street-validation", recovery=recovery, num_users=2, episode_length=2)
+        for recovery in ("table", "live")
+    ]
+    (table, info), (live, live_info) = (env.reset(seed=3) for env in envs)
+    for name in table:
+        np.testing.assert_array_equal(table[name], live[name])
+    np.testing.assert_array_equal(info["privileged"]["channel"], live_info["privileged"]["channel"])
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        action = (rng.random(table["action_mask"].shape) < 0.5).astype(np.int8)
+        (_, reward, *_, info), (_, live_reward, *_, live_info) = (env.step(action) for env in envs)
+        assert np.abs(info["lpips"] - live_info["lpips"]).max() < 1e-3
+        assert abs(reward - live_reward) < 1e-3
+        assert info["latency_s"] == live_info["latency_s"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("models", "sd15"), ("lpips_net", "vgg"), ("models_sha256", "0"), ("denoising_steps", None)],
+)
+def test_live_recovery_refuses_a_table_that_other_models_made(key: str, value: str | None) -> None:
+    table = load_table("street-validation")
+    provenance = {name: one for name, one in {**table.provenance, key: value}.items() if one is not None}
+    with pytest.raises(TableError, match=f"{key}.*[Tt]abulate"):
+        LiveRecovery.from_table(replace(table, provenance=provenance))
+
+
+def test_bundled_splits_share_no_image_and_name_what_made_them(recovery: DiffusionRecovery) -> None:
+    tables = [load_table(split) for split in SPLITS]
+    pictures = [image.tobytes() for table in tables for image in table.images]
+    assert len(pictures) == len(set(pictures))
+    for split, table in zip(SPLITS, tables, strict=True):
+        made_by = table.provenance
+        assert made_by["split"] == split.removeprefix("street-")
+        assert all(seed in street.SPLITS[made_by["split"]] for seed in made_by["scene_seeds"])
+        np.testing.assert_array_equal(table.images[0], street.render(made_by["scene_seeds"][0]).image)
+        recipe = Recipe("street", made_by["denoising_steps"], tuple(made_by["diffusion_seeds"]))
+        assert recipe.provenance().items() <= made_by.items()
+        preset = load_preset("street")
+        assert made_by["extraction_sha256"] == models_digest([preset.captioner, preset.segmenter])
+        assert made_by["thresholds"] == {"text": preset.text_threshold, "visual": preset.visual_threshold}
+        assert made_by["denoising_steps"] == preset.denoising_steps
+        assert len(made_by["diffusion_seeds"]) >= 2
+        assert len(table.features) >= 16
+
+
+def test_bad_arguments_are_refused(recovery: DiffusionRecovery, tmp_path: Path) -> None:
+    one = load_table("street-test").features[0]
+    with pytest.raises(ValueError, match="steps=0"):
+        DiffusionRecovery(recovery.pipeline, recovery.palette, steps=0)
+    with pytest.raises(ValueError, match="selections has shape"):
+        recovery.recover([one], np.ones((2, 10), dtype=bool))
+    recipe = Recipe("street", steps=4, seeds=(0,))
+    with pytest.raises(ValueError, match="images has 2 entries but features has 1"):
+        tabulate(np.zeros((2, 64, 64, 3), np.uint8), [one], tmp_path / "x.npz", recipe)
+    with pytest.raises(ValueError, match="dtype float64"):
+        tabulate(np.zeros((1, 64, 64, 3)), [one], tmp_path / "x.npz", recipe)
+    with pytest.raises(ValueError, match="lpips_net='squeeze'"):
+        PerceptualDistance("squeeze")
