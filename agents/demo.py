@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from noma_semcom_agents.pictures import Step
     from noma_semcom_agents.training import Training
 
-STEPS: Final = 120_000
-SECONDS: Final = 170.0
+STEPS: Final = 300_000
+SECONDS: Final = 200.0
 EPISODES: Final = 256
 
 
