@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +13,7 @@ try:
 except ImportError as error:
     raise ImportError("the command line needs typer and rich: pip install 'noma-semcom-env[cli]'") from error
 
-from noma_semcom_agents.runs import EVALUATION_SEED
+from noma_semcom_agents.runs import EVALUATION_SEED, RECORD
 
 app = typer.Typer(
     name="noma-semcom",
@@ -51,7 +53,7 @@ def demo(
         steps=steps or chain.STEPS,
         seconds=chain.SECONDS if seconds is None else seconds or None,
         episodes=episodes or chain.EPISODES,
-        knobs=read_knobs(knobs),
+        knobs=read_knobs(knobs, taken=("images", "image_ids")),
     )
 
 
@@ -66,7 +68,10 @@ def train(
 ) -> None:
     """Train IM-PPO and leave a checkpoint, the learning curve and the full configuration."""
     from noma_semcom_agents.runs import train_policy
+    from noma_semcom_env import load_table
 
+    with refusals():
+        load_table(validation)
     training = train_policy(output.resolve(), seed, steps, seconds or None, read_knobs(knobs), validation)
     typer.echo(f"checkpoint: {training.checkpoint}")
 
@@ -83,17 +88,16 @@ def evaluate(
     from noma_semcom_agents import LearnedPolicy
     from noma_semcom_agents.evaluation import evaluate as compare
     from noma_semcom_agents.report import make_console, print_tables, write_results
-    from noma_semcom_agents.runs import RECORD, contenders
+    from noma_semcom_agents.runs import contenders
     from noma_semcom_agents.training import CHECKPOINT
     from noma_semcom_env import load_table
 
-    if not (run / RECORD).is_file():
-        raise typer.BadParameter(f"{run} holds no {RECORD}; name a folder that 'noma-semcom train' left")
-    record = json.loads((run / RECORD).read_text())
-    if tuple(record["labels"]) != load_table(str(images)).labels:
-        raise typer.BadParameter(f"images {images!r} have other labels than those that {run} was trained on")
-    policy = LearnedPolicy.from_checkpoint(run / CHECKPOINT)
-    scenario = {**record["scenario"], **read_knobs(knobs), "images": images}
+    record = read_record(run)
+    with refusals():
+        if tuple(record["labels"]) != load_table(images).labels:
+            raise ValueError(f"images {images!r} have other labels than those that {run} was trained on")
+        policy = LearnedPolicy.from_checkpoint(run / CHECKPOINT)
+    scenario = {**record["scenario"], "image_ids": None, **read_knobs(knobs, taken=("images",)), "images": images}
     evaluation = compare(contenders(policy), scenario, episodes, seed)
     print_tables(evaluation, policy.name, make_console(), f"{episodes} episodes of images {images!r}")
     evaluated = {"episodes": episodes, "evaluation_seed": seed, "scenario": scenario}
@@ -113,13 +117,12 @@ def tabulate(
     """Compute the LPIPS of every subset of features of a split's first scenes."""
     from noma_semcom_agents.tabulation import tabulate_street
 
-    if output.suffix != ".npz":
-        raise typer.BadParameter(f"--output {output} must end in .npz")
     try:
         numbers = tuple(int(text) for text in seeds.split(","))
     except ValueError:
         raise typer.BadParameter(f"seeds={seeds!r} must be whole numbers separated by commas, such as 0,1") from None
-    table = tabulate_street(split, count, output, numbers, steps, processes)
+    with refusals():
+        table = tabulate_street(split, count, output, numbers, steps, processes)
     typer.echo(f"{table.path}: {len(table.features)} images, {table.lpips_by_seed[0].size} entries each")
 
 
@@ -146,25 +149,55 @@ def transmit(
     }
     if select not in choices:
         raise typer.BadParameter(f"--select {select!r} must be one of {', '.join(choices)}")
-    chosen = choices[select]
-    if run is not None:
-        from noma_semcom_agents import LearnedPolicy
-        from noma_semcom_agents.training import CHECKPOINT
+    chosen, scenario = choices[select], dict[str, Any]()
+    with refusals():
+        if run is not None:
+            from noma_semcom_agents import LearnedPolicy
+            from noma_semcom_agents.training import CHECKPOINT
 
-        chosen = Contender(LearnedPolicy.from_checkpoint(run / CHECKPOINT))
-    try:
-        files = send(pictures, chosen, output, seed, read_knobs(knobs))
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+            recorded = read_record(run)["scenario"].items()
+            scenario = {name: value for name, value in recorded if name not in OF_ITS_USERS}
+            chosen = Contender(LearnedPolicy.from_checkpoint(run / CHECKPOINT))
+        files = send(pictures, chosen, output, seed, {**scenario, **read_knobs(knobs, len(pictures), OF_ITS_USERS)})
     for file in files:
         typer.echo(str(file))
 
 
-def read_knobs(texts: list[str] | None) -> dict[str, Any]:
-    """Turn ``field=value`` texts into keywords; a value that is no JSON is taken as text.
+OF_ITS_USERS = ("num_users", "images", "image_ids", "distances_m", "recovery")
+"""Fields that a transmission of the user's own pictures sets itself, or that name a training's own users."""
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Shows what is refused as a usage error instead of a traceback."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """The ``run.json`` of a training's folder.
 
     Raises:
-        typer.BadParameter: If a text has no ``=``, or is no field of Scenario.
+        typer.BadParameter: If there is none.
+    """
+    if not (run / RECORD).is_file():
+        raise typer.BadParameter(f"{run} holds no {RECORD}; name a folder that 'noma-semcom train' left")
+    record: dict[str, Any] = json.loads((run / RECORD).read_text())
+    return record
+
+
+def read_knobs(texts: list[str] | None, users: int | None = None, taken: Sequence[str] = ()) -> dict[str, Any]:
+    """Turn ``field=value`` texts into keywords; a value that is no JSON is taken as text.
+
+    Args:
+        texts: What ``--set`` was given.
+        users: Number of users, if the command sets it.
+        taken: Fields that the command sets itself.
+
+    Raises:
+        typer.BadParameter: If a text has no ``=``, is no field of Scenario, or the command sets that field.
     """
     from noma_semcom_env import Scenario
 
@@ -173,13 +206,15 @@ def read_knobs(texts: list[str] | None) -> dict[str, Any]:
         name, sign, value = text.partition("=")
         if not sign:
             raise typer.BadParameter(f"--set {text!r} must have the form field=value")
+        if name in taken:
+            raise typer.BadParameter(f"--set {text!r} would have no effect: this command chooses {name} itself")
         try:
             knobs[name] = json.loads(value)
         except json.JSONDecodeError:
             # Tune's trials run in folders of their own, where a relative path would lead nowhere.
             knobs[name] = str(Path(value).resolve()) if name == "images" and value.endswith(".npz") else value
     try:
-        Scenario.of(None, knobs)
+        Scenario.of(None, knobs if users is None else {**knobs, "num_users": users})
     except (TypeError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     return knobs

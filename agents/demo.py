@@ -43,20 +43,23 @@ def run_demo(
         steps: Environment steps of the training.
         seconds: Ends the training earlier; None sets no limit.
         episodes: Test episodes.
-        knobs: Scenario fields that differ from the default.
+        knobs: Scenario fields that differ from the default, image sets and ids excepted.
         images: Image sets of the splits ``policy``, ``validation`` and ``test``; the bundled ones by default.
         progress: Whether to draw a progress line.
     """
     sets = {split: f"street-{split}" for split in ("policy", "validation", "test")} | dict(images or {})
+    knobs = dict(knobs or {})
+    if taken := knobs.keys() & {"images", "image_ids"}:
+        raise ValueError(f"knobs holds {sorted(taken)}; the demo has image sets of its own, see images")
     folder, console, start = Path(output).resolve(), make_console(), perf_counter()
     console.print(f"Training IM-PPO, at most {steps} steps or {seconds or np.inf:.0f} s, on images {sets['policy']!r}.")
     training = train_policy(
-        folder, seed, steps, seconds, {**(knobs or {}), "images": sets["policy"]}, sets["validation"], progress
+        folder, seed, steps, seconds, {**knobs, "images": sets["policy"]}, sets["validation"], progress
     )
     console.print(
         f"Evaluating on {episodes} episodes of images {sets['test']!r}, the same random numbers for everyone."
     )
-    test = {**(knobs or {}), "images": sets["test"]}
+    test = {**knobs, "images": sets["test"]}
     evaluation = evaluate(contenders(training.policy), test, episodes, EVALUATION_SEED)
     print_tables(evaluation, training.policy.name, console, f"{episodes} episodes of test images")
     record = json.loads((folder / RECORD).read_text())

@@ -11,13 +11,14 @@ import gymnasium as gym
 import numpy as np
 
 from noma_semcom_agents.evaluation import ENVIRONMENT, Contender, Knobs
-from noma_semcom_agents.training import CurvePoint
 from noma_semcom_env.features import SemanticFeatures
 from noma_semcom_env.scenes.street import CLASSES, PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from noma_semcom_agents.training import CurvePoint
 
 _UNSENT: Final = 0.75
 """How far the colour of a mask that was not sent is moved towards white."""
@@ -53,7 +54,7 @@ class Step:
 
 
 def capture_step(contender: Contender, knobs: Knobs, seed: int) -> Step:
-    """The first step of an episode as a contender plays it, with a tabulated image set."""
+    """The first step of an episode as a contender plays it; the recovery must hold ``features`` and ``images``."""
     env: Any = gym.make_vec(
         ENVIRONMENT, num_envs=1, vectorization_mode="vector_entry_point", **{**knobs, **contender.knobs}
     )
@@ -139,6 +140,8 @@ def _link_line(step: Step, user: int, place: int) -> str:
     demand, rate = step.demand_bits[user], step.rate_bps[user]
     if demand == 0:
         return "sends nothing"
+    if rate == 0:
+        return f"decoded as no. {place + 1}: {demand:.0f} bit cannot be delivered"
     return f"decoded as no. {place + 1}: {demand:.0f} bit at {rate / 1e6:.2f} Mbit/s = {demand / rate * 1e3:.3f} ms"
 
 

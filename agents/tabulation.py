@@ -36,6 +36,10 @@ def tabulate_street(
     Raises:
         ValueError: If the split is unknown or too small, or the output is no ``.npz``.
     """
+    if split not in ("policy", "validation", "test"):
+        raise ValueError(
+            f"split={split!r} must be 'policy', 'validation' or 'test'; 'model' is what the models trained on"
+        )
     if output.suffix != ".npz":
         raise ValueError(f"output={str(output)!r} must end in .npz")
     preset = load_preset("street")

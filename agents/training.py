@@ -219,33 +219,35 @@ def _learn(
 
     console, policy = make_console(), LearnedPolicy(algorithm.get_module())
     columns = (TextColumn("IM-PPO"), BarColumn(), TextColumn("{task.fields[line]}"), TimeElapsedColumn())
-    done, last_look, last_line = 0, 0.0, 0.0
+    done, last_look, last_line, sampled = 0, 0.0, 0.0, dict[str, Any]()
     with Progress(*columns, console=console, disable=not (progress and console.is_terminal)) as bar:
         start = time.perf_counter()
         curve = [_look(policy, validation, 0, 0.0, {})]
         task = bar.add_task("", total=1.0, line="")
-        while True:
-            try:
+        try:
+            while True:
                 sampled = algorithm.train()["env_runners"]
-            except KeyboardInterrupt:
-                console.print("Interrupted; what was learned so far is kept.")
-                return tuple(curve)
-            done = int(sampled["num_env_steps_sampled_lifetime"])
-            spent = time.perf_counter() - start
-            share = max(done / steps, spent / seconds if seconds else 0.0)
-            finished = share >= 1.0
-            if finished or spent - last_look >= look_every_s:
-                curve.append(_look(policy, validation, done, spent, sampled))
-                last_look = spent
-            now, left = curve[-1], round(max(0.0, spent / share - spent))
-            line = f"{done} steps  reward {now.validation_reward:.4f}  regret {now.regret:.1%}"
-            line += f"  {left // 60}:{left % 60:02d} left"
-            bar.update(task, completed=min(share, 1.0), line=line)
-            if progress and not console.is_terminal and (finished or spent - last_line >= _LINE_EVERY_S):
-                console.print(f"IM-PPO  {line}")
-                last_line = spent
-            if finished:
-                return tuple(curve)
+                done = int(sampled["num_env_steps_sampled_lifetime"])
+                spent = time.perf_counter() - start
+                share = max(done / steps, spent / seconds if seconds else 0.0)
+                finished = share >= 1.0
+                if finished or spent - last_look >= look_every_s:
+                    curve.append(_look(policy, validation, done, spent, sampled))
+                    last_look = spent
+                now, left = curve[-1], round(max(0.0, spent / share - spent))
+                line = f"{done} steps  reward {now.validation_reward:.4f}  regret {now.regret:.1%}"
+                line += f"  {left // 60}:{left % 60:02d} left"
+                bar.update(task, completed=min(share, 1.0), line=line)
+                if progress and not console.is_terminal and (finished or spent - last_line >= _LINE_EVERY_S):
+                    console.print(f"IM-PPO  {line}")
+                    last_line = spent
+                if finished:
+                    return tuple(curve)
+        except KeyboardInterrupt:
+            console.print("Interrupted; what was learned so far is kept.")
+            if curve[-1].steps < done:
+                curve.append(_look(policy, validation, done, time.perf_counter() - start, sampled))
+            return tuple(curve)
 
 
 def _look(

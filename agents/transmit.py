@@ -59,7 +59,7 @@ def transmit(
         "policy": contender.name,
         "seed": seed,
         "diffusion_seeds": list(SEEDS),
-        "scenario": json.loads(scenario.to_json()),
+        "scenario": {**json.loads(scenario.to_json()), "recovery": "live", "images": None, "image_ids": None},
         "versions": versions(),
     }
     report.write_text(json.dumps(content, indent=2) + "\n")

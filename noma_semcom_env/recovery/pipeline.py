@@ -153,7 +153,6 @@ class DiffusionRecovery:
         return images.float().clamp(0, 1)
 
 
-@lru_cache(maxsize=4)
 def load_recovery(models: str = "street", steps: int | None = None) -> DiffusionRecovery:
     """The recovery of a preset, loaded once.
 
@@ -165,6 +164,11 @@ def load_recovery(models: str = "street", steps: int | None = None) -> Diffusion
         ValueError: If the preset is unknown.
         ModelLoadError: If a model cannot be loaded or is damaged.
     """
+    return _load(models, load_preset(models).denoising_steps if steps is None else steps)
+
+
+@lru_cache(maxsize=4)
+def _load(models: str, steps: int) -> DiffusionRecovery:
     from noma_semcom_env.zoo.loading import load_diffusion
 
     preset = load_preset(models)
@@ -174,4 +178,4 @@ def load_recovery(models: str = "street", steps: int | None = None) -> Diffusion
     # A third faster on CPUs; the numbers stay the same to rounding.
     for part in (pipeline.unet, pipeline.controlnet, pipeline.vae):
         part.to(memory_format=torch.channels_last)
-    return DiffusionRecovery(pipeline, preset.palette, preset.denoising_steps if steps is None else steps)
+    return DiffusionRecovery(pipeline, preset.palette, steps)

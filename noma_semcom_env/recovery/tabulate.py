@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from noma_semcom_env.features import SemanticFeatures
-from noma_semcom_env.recovery.table import RecoveryTable, TableError, load_table, subset_selections
+from noma_semcom_env.recovery.table import RecoveryTable, load_table, subset_selections
 from noma_semcom_env.zoo.loading import models_digest
 from noma_semcom_env.zoo.presets import load_preset
 
@@ -79,8 +80,9 @@ def tabulate(
         The finished table.
 
     Raises:
-        ValueError: If an image has more features than the preset's width, the lengths differ, or the images are not of
-            uint8.
+        ValueError: If an image has more features than the preset's width, the lengths differ, the images are not of
+            uint8, or ``output`` holds entries that would be lost.
+        TableError: If ``output`` is there and damaged.
         ModelLoadError: If the preset's models are missing or damaged.
     """
     preset = load_preset(recipe.models)
@@ -96,6 +98,9 @@ def tabulate(
     parts = output.with_name(output.stem + ".parts")
     digests = [_entry_digest(image, one, provenance) for image, one in zip(images, features, strict=True)]
     known = _known_entries(output, provenance)
+    dropped = len(known.keys() - set(digests))
+    if dropped:
+        raise ValueError(f"{output} holds {dropped} images that this run would drop; name another file, or delete it")
     parts.mkdir(parents=True, exist_ok=True)
     shards = [parts / f"{digest}.npy" for digest in digests]
     waiting = [i for i, digest in enumerate(digests) if digest not in known and not shards[i].is_file()]
@@ -128,13 +133,18 @@ def tabulate(
 
 
 def _known_entries(output: Path, provenance: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The entries (S, 2**n) of a table at ``output`` that the same recipe made, by the digest of image and features."""
-    try:
-        table = load_table(output)
-    except TableError:
+    """The entries (S, 2**n) of a table at ``output``, by the digest of image and features.
+
+    Raises:
+        ValueError: If another recipe made it.
+    """
+    if not output.is_file():
         return {}
+    table = load_table(output)
     if not provenance.items() <= table.provenance.items():
-        return {}
+        raise ValueError(
+            f"{output} was made by another recipe, {dict(table.provenance)}; name another file, or delete it"
+        )
     rows = zip(table.images, table.features, table.lpips_by_seed, strict=True)
     return {_entry_digest(image, one, provenance): row[:, : 1 << one.count] for image, one, row in rows}
 
@@ -176,6 +186,8 @@ _worker: dict[str, Any] = {}
 def _start_worker(recipe: Recipe) -> None:
     # A worker whose parent was killed would go on beside those of the next run.
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Ctrl-C at a terminal reaches workers too; theirs is to finish the image in hand.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch
 
     from noma_semcom_env.recovery.perceptual import PerceptualDistance

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw
+
+try:
+    from PIL import Image, ImageDraw
+except ImportError as error:
+    raise ImportError("rendering scenes needs pillow: pip install 'noma-semcom-env[render]'") from error
 
 from noma_semcom_env.scenes.street import CLASSES
 

@@ -1,8 +1,8 @@
 """The rendered street world: seeded scenes with image, class map, caption and objects.
 
-A scene is a pure function of its seed and resolution. The *script* of a scene (layout, weather, time of day and the
-items that stand in it) is drawn first by :func:`compose`; :mod:`noma_semcom_env.scenes.painter` turns it into pixels
-and labels.
+A scene is a pure function of its seed, resolution and style. The *script* of a scene (layout, weather, time of day and
+the items that stand in it) is drawn first by :func:`compose`; :mod:`noma_semcom_env.scenes.painter` turns it into
+pixels and labels.
 
 Scenes are built so that semantics decide the picture: given the class masks and the caption, little is left to chance
 (shades, the shape of clouds and leaves). No scene has more than ten semantic features: at most four ground and sky

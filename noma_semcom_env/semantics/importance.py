@@ -104,7 +104,9 @@ def textual_importance_redundancy(dependencies: np.ndarray, contributions: np.nd
     :func:`textual_importance`.
     """
     others = dependencies.sum(axis=1) - np.diagonal(dependencies)
-    return _to_one(contributions * (1 - others / max(len(contributions) - 1, 1)))
+    # Rounding can lift a mean of ones above 1.
+    own = np.maximum(1 - others / max(len(contributions) - 1, 1), 0.0)
+    return _to_one(contributions * own)
 
 
 def mask_word_match(masks: np.ndarray, areas: np.ndarray) -> np.ndarray:
@@ -138,7 +140,8 @@ def visual_importance(matches: np.ndarray, importance: np.ndarray) -> np.ndarray
         (K,) float64 in [0, 1]; all zero if the importance sums to 0.
     """
     total = importance.sum()
-    return matches @ importance / total if total > 0 else np.zeros(len(matches))
+    # Rounding can lift a mean of ones above 1.
+    return np.minimum(matches @ importance / total, 1.0) if total > 0 else np.zeros(len(matches))
 
 
 @dataclass(frozen=True)

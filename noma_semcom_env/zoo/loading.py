@@ -232,8 +232,7 @@ def _load_part(kind: Any, source: str, subfolder: str | None = None) -> Any:
 
     place = f"{source}/{subfolder}" if subfolder else source
     options: dict[str, Any] = {"subfolder": subfolder} if subfolder else {}
-    # diffusers and transformers name the argument differently.
-    options["torch_dtype" if kind.__module__.startswith("diffusers") else "dtype"] = torch.float32
+    options["dtype"] = torch.float32
     remedy = "truncated, missing or pickled (.bin) weights cannot be used; fetch the folder with its .safetensors again"
     with _explained(f"cannot load {kind.__name__} from {place!r}", remedy):
         model, report = kind.from_pretrained(source, use_safetensors=True, output_loading_info=True, **options)

@@ -20,10 +20,10 @@ class Preset:
 
     Attributes:
         name: The preset's name.
-        diffusion: Folder or hub id of the Stable Diffusion pipeline.
-        controlnet: Folder or hub id of the segmentation ControlNet.
-        captioner: Folder or hub id of the BLIP captioner.
-        segmenter: Folder or hub id of the UperNet segmenter.
+        diffusion: Folder of the Stable Diffusion pipeline.
+        controlnet: Folder of the segmentation ControlNet.
+        captioner: Folder of the BLIP captioner.
+        segmenter: Folder of the UperNet segmenter.
         codebook: File with the word frequencies of the textual code.
         palette: Conditioning colour of each class that the ControlNet was trained on.
         labels: Label vocabulary of the observation; entry 0 is empty.

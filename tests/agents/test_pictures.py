@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from noma_semcom_agents.evaluation import Contender
@@ -14,8 +15,15 @@ from noma_semcom_agents.schemes import AllSelection, NoSelection
 from noma_semcom_agents.training import CurvePoint
 
 
-def colours(path: Path) -> int:
-    return len(np.unique(np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3), axis=0))
+def pixels(path: Path) -> np.ndarray:
+    """(n, 3) int pixels of a picture."""
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(int)
+
+
+def near(path: Path, colour: str) -> int:
+    """How many pixels have one of matplotlib's colours."""
+    return int((np.abs(pixels(path) - 255 * np.array(to_rgb(colour))).max(axis=1) < 12).sum())
 
 
 @pytest.mark.parametrize("policy", [AllSelection(), NoSelection()])
@@ -30,7 +38,9 @@ def test_a_transmission_is_drawn(
     assert (step.demand_bits > 0).tolist() == (sent > 0).tolist()
     path = tmp_path / "folder" / "transmission.png"
     draw_transmission(step, step.images, path)
-    assert colours(path) > 50
+    shown = {tuple(pixel) for image in step.images for pixel in image.reshape(-1, 3).tolist()}
+    drawn = set(map(tuple, np.unique(pixels(path), axis=0).tolist()))
+    assert len(shown & drawn) > 0.95 * len(shown)
 
 
 def test_masks_are_pale_where_they_are_not_sent(table_paths: dict[str, Path]) -> None:
@@ -50,4 +60,6 @@ def test_a_learning_curve_is_drawn_with_its_references(tmp_path: Path) -> None:
     ]
     path = tmp_path / "curve.png"
     draw_learning_curve(curve, {"Oracle": -0.3, "ALL-Selection": -0.7}, path)
-    assert colours(path) > 20
+    for colour in ("C0", "C1", "C2"):  # the agent, the oracle, ALL-Selection
+        assert near(path, colour) > 300
+    assert near(path, "C3") == 0

@@ -63,6 +63,8 @@ def test_curve_rises_and_is_written(training: Training) -> None:
 @pytest.mark.slow
 def test_checkpoint_holds_the_policy(training: Training, table_paths: dict[str, Path]) -> None:
     again = LearnedPolicy.from_checkpoint(training.checkpoint)
+    # The last look at the curve was taken of the module in memory, before anything was saved.
+    assert training.validation.reward(again) == training.curve[-1].validation_reward
     envs = gym.make_vec("NomaSemCom-v0", num_envs=20, images=str(table_paths["test"]))
     observation, info = envs.reset(seed=1)
     envs.close()
@@ -141,6 +143,13 @@ def test_commands_refuse_what_they_cannot_use(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["evaluate", str(tmp_path)])
     assert result.exit_code == 2
     assert "run.json" in result.output
+    for command in (
+        ["demo", "--set", "images=street-test"],
+        ["train", "--validation", "street-dawn"],
+        ["tabulate", "model", "--output", str(tmp_path / "x.npz")],
+        ["tabulate", "test", "--output", str(tmp_path / "x.txt")],
+    ):
+        assert CliRunner().invoke(app, command).exit_code == 2, command
     result = CliRunner().invoke(app, ["tabulate", "test", "--output", str(tmp_path / "x.npz"), "--seeds", "a,b"])
     assert result.exit_code == 2
 

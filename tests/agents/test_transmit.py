@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,29 @@ def test_a_selection_can_be_asked_for(pictures: list[str], tmp_path: Path) -> No
     assert sent == {"all": {True}, "none": {False}}
 
 
+@pytest.mark.slow
+def test_a_trained_policy_selects_in_its_own_scenario(pictures: list[str], tmp_path: Path) -> None:
+    run = str(tmp_path / "run")
+    knobs = ["--set", "bandwidth_hz=5e5", "--set", "prune=false"]
+    command = ["train", "--output", run, "--steps", "1024", *knobs]
+    assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
+    command = ["transmit", pictures[0], "--output", str(tmp_path / "out"), "--run", run, "--set", "num_antennas=1"]
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "out" / "transmission.json").read_text())
+    assert report["policy"] == "IM-PPO"
+    assert report["scenario"]["bandwidth_hz"] == 5e5
+    assert report["scenario"]["num_antennas"] == 1
+    assert report["scenario"]["recovery"] == "live"
+    assert all(one["available"] for one in report["users"][0]["features"])
+
+
+def test_drawing_and_transmitting_need_no_ray() -> None:
+    code = "import sys, noma_semcom_agents.transmit, noma_semcom_agents.pictures; print('ray' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_what_cannot_be_sent_is_named(pictures: list[str], tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     result = CliRunner().invoke(app, ["transmit", str(tmp_path / "text.png"), "--output", str(tmp_path)])
@@ -60,3 +85,7 @@ def test_what_cannot_be_sent_is_named(pictures: list[str], tmp_path: Path) -> No
     assert "cannot be read as a picture" in result.output
     assert CliRunner().invoke(app, ["transmit", pictures[0], "--select", "best"]).exit_code == 2
     assert CliRunner().invoke(app, ["transmit", str(tmp_path / "absent.png")]).exit_code == 2
+    assert CliRunner().invoke(app, ["transmit", pictures[0], "--run", str(tmp_path)]).exit_code == 2
+    taken = CliRunner().invoke(app, ["transmit", pictures[0], "--set", "num_users=3"])
+    assert taken.exit_code == 2
+    assert "num_users" in taken.output

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from noma_semcom_benchmarks.latency_reference import sweep
 
 
-def test_a_dearer_latency_makes_the_oracle_send_less(table_path: str, tmp_path: Path) -> None:
+def test_a_dearer_latency_makes_the_oracle_send_less(table_path: str) -> None:
     dear, cheap = sweep((5e-5, 5e-3), episodes=4, images=table_path)
     assert dear["oracle's share"] < cheap["oracle's share"]
     assert dear["all"] > cheap["all"] >= 0.0

@@ -48,6 +48,10 @@ def test_finished_images_are_taken_up_and_leavings_removed(
     assert np.array_equal(again.lpips_by_seed, made.lpips_by_seed[::-1], equal_nan=True)
     assert np.array_equal(load_table(output).bank.kept, again.bank.kept)
     assert not np.array_equal(again.bank.kept, made.bank.kept)
+    with pytest.raises(ValueError, match=r"small\.npz holds 1 images that this run would drop"):
+        tabulate(table.images[rows[:1]], features[:1], output, recipe)
+    with pytest.raises(ValueError, match=r"small\.npz was made by another recipe"):
+        tabulate(table.images[rows], features, output, replace(recipe, seeds=(7,)))
 
 
 @pytest.mark.slow

@@ -27,6 +27,15 @@ def test_every_colour_mode_is_read(mode: str, tmp_path: Path) -> None:
     assert (read_square(tmp_path / "picture.png", 32) == 255).all()
 
 
+def test_transparency_is_white_and_deep_grey_is_scaled(tmp_path: Path) -> None:
+    Image.new("RGBA", (40, 40), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert (read_square(tmp_path / "clear.png", 32) == 255).all()
+    Image.fromarray(np.full((40, 40), 257 * 100, dtype=np.uint16)).save(tmp_path / "deep.png")
+    deep = read_square(tmp_path / "deep.png", 32)
+    assert (deep == 100).all()
+    assert deep.flags.writeable
+
+
 def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(ValueError, match=r"text\.png cannot be read as a picture"):

@@ -14,6 +14,7 @@ SHA-256 sums, and a card of what was measured on held-out scenes.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -223,12 +224,17 @@ def train(steps: int, grounding_steps: int, scenes: int, folder: Path, batch: in
             losses |= {"grounding": divergence.detach(), "peak": right}
         return losses
 
-    target = folder / "captioner"
+    target, origin = folder / "captioner", f"{scenes} scenes"
     model.train()
     reading = Schedule(steps, 2e-3, warmup=200, hold=0.3, averaging=0.998, weight_decay=0.01)
-    seconds = fit("captioner", [model, head], lambda draw, _: loss(draw, False), reading, target)
+    seconds = fit("captioner", [model, head], lambda draw, _: loss(draw, False), reading, target, data=origin)
     grounding = Schedule(grounding_steps, 5e-4, warmup=50, hold=0.0, averaging=0.99, weight_decay=0.01)
-    seconds += fit("grounding", [model, head], lambda draw, _: loss(draw, True), grounding, target / "grounding")
+    read = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest()[:12]
+    origin = f"{origin}, after {read}"
+    grounded = [model, head]
+    seconds += fit(
+        "grounding", grounded, lambda draw, _: loss(draw, True), grounding, target / "grounding", data=origin
+    )
     model.eval()
     scenes_held_out: Scenes = held_out(500)
     figures = score(describe(model, processor, scenes_held_out.images), scenes_held_out.captions)

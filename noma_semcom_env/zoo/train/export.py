@@ -26,6 +26,10 @@ def export(folder: Path) -> None:
         requires_safety_checker=False,
         dtype=torch.float32,
     ).to(torch.float16)
+    cards = [folder / part / "card.json" for part in ("autoencoder", "recovery")]
+    for card in cards:
+        if not card.is_file():
+            raise FileNotFoundError(f"{card} is missing; train the {card.parent.name} to its end first")
     preset = load_preset("street")
     diffusion, controlnet = Path(preset.diffusion), Path(preset.controlnet)
     for target in (diffusion, controlnet):
@@ -33,8 +37,8 @@ def export(folder: Path) -> None:
     parts = {name: part for name, part in trained.components.items() if name != "controlnet"}
     StableDiffusionPipeline(**parts, requires_safety_checker=False).save_pretrained(diffusion)
     trained.controlnet.save_pretrained(controlnet)
-    shutil.copy(folder / "autoencoder" / "card.json", diffusion / "vae" / "card.json")
-    shutil.copy(folder / "recovery" / "card.json", diffusion / "unet" / "card.json")
+    for card, part in zip(cards, ("vae", "unet"), strict=True):
+        shutil.copy(card, diffusion / part / "card.json")
     for target in (diffusion, controlnet):
         write_sums(target)
         size = sum(p.stat().st_size for p in target.rglob("*") if p.is_file())
