@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -104,6 +104,14 @@ def write_results(evaluation: Evaluation, subject: str, folder: Path, configurat
     }
     (folder / "results.json").write_text(json.dumps(_jsonable(content), indent=2, allow_nan=False) + "\n")
     return [folder / "results.csv", folder / "results.json"]
+
+
+def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write rows of the same keys as CSV, the keys as its first line."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def versions() -> dict[str, str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +15,7 @@ import numpy as np
 from noma_semcom_agents.evaluation import Contender, Knobs, make_oracle, rollout
 from noma_semcom_agents.learned import LearnedPolicy
 from noma_semcom_agents.policies import Policy
-from noma_semcom_agents.report import make_console
+from noma_semcom_agents.report import make_console, write_rows
 
 if TYPE_CHECKING:
     from noma_semcom_agents.imppo import IMPPO, IMPPOConfig
@@ -176,7 +175,7 @@ def train(
         algorithm.save_to_path(str(checkpoint))
     finally:
         algorithm.stop()
-    write_curve(curve, folder / CURVE)
+    write_rows([asdict(point) for point in curve], folder / CURVE)
     return Training(LearnedPolicy.from_checkpoint(checkpoint), curve, checkpoint, validation)
 
 
@@ -197,14 +196,6 @@ def knobs_of(environment: str) -> dict[str, Any]:
 
     name = environment.rpartition(":")[2]
     return next((dict(row.knobs) for row in ENVIRONMENTS if row.id == name), {})
-
-
-def write_curve(curve: tuple[CurvePoint, ...], path: Path) -> None:
-    """Write a learning curve as CSV, one line a look."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(CurvePoint)])
-        writer.writeheader()
-        writer.writerows(asdict(point) for point in curve)
 
 
 def _learn(

@@ -10,7 +10,6 @@ features.
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +20,7 @@ from rich.table import Table
 
 from noma_semcom_agents.evaluation import Contender, evaluate
 from noma_semcom_agents.policies import Info, Observation
+from noma_semcom_agents.report import write_rows
 from noma_semcom_agents.schemes import AllSelection, NoSelection, RandomSelection
 
 REFERENCES_S: Final = (0.1e-3, 0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1.5e-3, 2e-3, 4e-3)
@@ -90,10 +90,7 @@ def main() -> None:
         table.add_row(*(f"{v:.2f}" if "ms" in k or k.startswith("oracle") else f"{v:+.0%}" for k, v in row.items()))
     Console(width=140).print(table)
     if arguments.csv:
-        with arguments.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(rows, arguments.csv)
 
 
 if __name__ == "__main__":

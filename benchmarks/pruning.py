@@ -10,7 +10,6 @@ rank correlation of importance with that rise within an image.
 from __future__ import annotations
 
 import argparse
-import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -22,6 +21,7 @@ from rich.table import Table
 
 from noma_semcom_agents.evaluation import Contender, rollout
 from noma_semcom_agents.oracle import Oracle
+from noma_semcom_agents.report import write_rows
 from noma_semcom_agents.schemes import NoSelection
 from noma_semcom_env import RecoveryTable, Scenario, load_table
 from noma_semcom_env.semantics.coding import Codebook
@@ -135,10 +135,7 @@ def main() -> None:
         console.print(f"LPIPS rises by {rise.mean():.4f} (standard error {error:.4f}) without a feature that is {name}")
     console.print(f"rank correlation of importance and rise within an image: {withheld.correlation:.2f}")
     if arguments.csv:
-        with arguments.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(rows, arguments.csv)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ pipelines know a scaling factor alone and ignore a shift.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
 from noma_semcom_env.recovery.perceptual import PerceptualDistance
-from noma_semcom_env.zoo.train.data import DEFAULT_FOLDER, held_out, training_scenes
+from noma_semcom_env.zoo.train.data import held_out, make_parser, training_scenes
 from noma_semcom_env.zoo.train.fit import Schedule, fit
 
 
@@ -108,11 +107,7 @@ def train(steps: int, scenes: int, folder: Path, batch: int = 16) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--scenes", type=int, default=40_000)
-    parser.add_argument("--folder", type=Path, default=DEFAULT_FOLDER)
-    arguments = parser.parse_args()
+    arguments = make_parser(__doc__, steps=4000).parse_args()
     train(arguments.steps, arguments.scenes, arguments.folder)
 
 

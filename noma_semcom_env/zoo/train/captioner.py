@@ -13,7 +13,6 @@ SHA-256 sums, and a card of what was measured on held-out scenes.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 from collections import Counter
@@ -29,7 +28,7 @@ from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProc
 
 from noma_semcom_env.scenes.street import CLASSES
 from noma_semcom_env.semantics.phrases import FUNCTION_WORDS, group_words, head_word, split_caption
-from noma_semcom_env.zoo.train.data import DEFAULT_FOLDER, Scenes, held_out, training_scenes
+from noma_semcom_env.zoo.train.data import Scenes, held_out, make_parser, training_scenes
 from noma_semcom_env.zoo.train.fit import Schedule, fit
 from noma_semcom_env.zoo.train.package import WEIGHTS, package_model
 from noma_semcom_env.zoo.train.tokenizers import bert_tokenizer
@@ -254,11 +253,8 @@ def train(steps: int, grounding_steps: int, scenes: int, folder: Path, batch: in
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=2500)
+    parser = make_parser(__doc__, steps=2500)
     parser.add_argument("--grounding-steps", type=int, default=700)
-    parser.add_argument("--scenes", type=int, default=40_000)
-    parser.add_argument("--folder", type=Path, default=DEFAULT_FOLDER)
     arguments = parser.parse_args()
     train(arguments.steps, arguments.grounding_steps, arguments.scenes, arguments.folder)
 

@@ -5,17 +5,15 @@ python -m noma_semcom_env.zoo.train.codebook
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections import Counter
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
 from noma_semcom_env.scenes.street import CLASSES, vocabulary
 from noma_semcom_env.semantics.phrases import TextUnit, split_caption
-from noma_semcom_env.zoo.train.data import DEFAULT_FOLDER, Scenes, training_scenes
+from noma_semcom_env.zoo.train.data import Scenes, make_parser, training_scenes
 from noma_semcom_env.zoo.train.package import WEIGHTS
 
 MAX_POSITIONS = 32
@@ -44,10 +42,7 @@ def count(scenes: Scenes) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scenes", type=int, default=40_000)
-    parser.add_argument("--folder", type=Path, default=DEFAULT_FOLDER)
-    arguments = parser.parse_args()
+    arguments = make_parser(__doc__).parse_args()
     path = WEIGHTS / "codebook.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(count(training_scenes(arguments.scenes, arguments.folder)), indent=1) + "\n")

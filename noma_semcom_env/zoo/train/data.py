@@ -96,11 +96,18 @@ def training_scenes(count: int, folder: Path = DEFAULT_FOLDER, resolution: int =
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def make_parser(description: str | None, steps: int | None = None) -> argparse.ArgumentParser:
+    """Options that all training scripts share: ``--scenes``, ``--folder`` and, with a default for it, ``--steps``."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if steps is not None:
+        parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--scenes", type=int, default=40_000)
     parser.add_argument("--folder", type=Path, default=DEFAULT_FOLDER)
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    arguments = make_parser(__doc__).parse_args()
     training_scenes(arguments.scenes, arguments.folder)
 
 

@@ -8,7 +8,6 @@ same phrases that are sent, and ground-truth masks stand for the segmenter's.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from collections import Counter
@@ -32,7 +31,7 @@ from noma_semcom_env.scenes.street import CLASSES, PALETTE, vocabulary
 from noma_semcom_env.semantics.phrases import split_caption
 from noma_semcom_env.zoo.loading import models_digest
 from noma_semcom_env.zoo.train.autoencoder import to_tensor
-from noma_semcom_env.zoo.train.data import DEFAULT_FOLDER, training_scenes
+from noma_semcom_env.zoo.train.data import make_parser, training_scenes
 from noma_semcom_env.zoo.train.fit import Schedule, fit
 
 MAX_TOKENS = 24
@@ -237,11 +236,7 @@ def train(steps: int, scenes: int, folder: Path, batch: int = 32, rate: float = 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=8500)
-    parser.add_argument("--scenes", type=int, default=40_000)
-    parser.add_argument("--folder", type=Path, default=DEFAULT_FOLDER)
-    arguments = parser.parse_args()
+    arguments = make_parser(__doc__, steps=8500).parse_args()
     train(arguments.steps, arguments.scenes, arguments.folder)
 
 

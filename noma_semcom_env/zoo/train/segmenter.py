@@ -8,7 +8,6 @@ SHA-256 sums, and a card of what was measured on held-out scenes.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import torch.nn.functional as F
 from transformers import ConvNextConfig, SegformerImageProcessor, UperNetConfig, UperNetForSemanticSegmentation
 
 from noma_semcom_env.scenes.street import CLASSES
-from noma_semcom_env.zoo.train.data import DEFAULT_FOLDER, Scenes, held_out, training_scenes
+from noma_semcom_env.zoo.train.data import Scenes, held_out, make_parser, training_scenes
 from noma_semcom_env.zoo.train.fit import Schedule, fit
 from noma_semcom_env.zoo.train.package import WEIGHTS, package_model
 
@@ -133,11 +132,7 @@ def train(steps: int, scenes: int, folder: Path, batch: int = 32) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1600)
-    parser.add_argument("--scenes", type=int, default=40_000)
-    parser.add_argument("--folder", type=Path, default=DEFAULT_FOLDER)
-    arguments = parser.parse_args()
+    arguments = make_parser(__doc__, steps=1600).parse_args()
     train(arguments.steps, arguments.scenes, arguments.folder)
 
 
