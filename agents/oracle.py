@@ -27,6 +27,7 @@ import numpy as np
 
 from noma_semcom_env.link.decoding_order import minimize_latency_order, set_sinr
 from noma_semcom_env.link.sic import rates_bps
+from noma_semcom_env.recovery.table import subset_members, subset_selections
 
 if TYPE_CHECKING:
     from noma_semcom_env.features import FeatureBank
@@ -82,8 +83,7 @@ class Staircases:
             allowed: (I, F) bool, features that may be sent.
         """
         images, width = size_bits.shape
-        subsets = np.arange(1 << width)
-        members = (subsets[:, None] >> np.arange(width)) & 1
+        members = subset_selections(width, width).astype(np.int64)
         bits = size_bits.astype(np.int64) @ members.T
         possible = np.isfinite(lpips) & ((~allowed).astype(np.int64) @ members.T == 0)
         rows = []
@@ -187,7 +187,7 @@ class Oracle:
         solved = []
         for each in candidates:
             lpips = self._lpips[image_index, each]
-            selection = (each[..., None] >> np.arange(self.width)) & 1 == 1
+            selection = subset_members(each, self.width)
             demand = (selection * self._bits[image_index]).sum(axis=-1)
             latency = minimize_latency_order(
                 channel, power_w, noise_power_w, self.scenario.bandwidth_hz, demand

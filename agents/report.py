@@ -88,12 +88,12 @@ def write_results(evaluation: Evaluation, subject: str, folder: Path, configurat
     """
     folder.mkdir(parents=True, exist_ok=True)
     summaries = {name: evaluation.summary(name) for name in evaluation.records}
-    with (folder / "results.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        keys = list(next(iter(summaries.values())))
-        writer.writerow(["policy", *(f"{key}{end}" for key in keys for end in ("", "_low", "_high"))])
-        for name, summary in summaries.items():
-            writer.writerow([name, *(number for key in keys for number in _numbers(summary[key]))])
+    rows: list[dict[str, Any]] = []
+    for name, summary in summaries.items():
+        rows.append({"policy": name})
+        for key, one in summary.items():
+            rows[-1] |= dict(zip((key, f"{key}_low", f"{key}_high"), _numbers(one), strict=True))
+    write_rows(rows, folder / "results.csv")
     content = {
         "configuration": dict(configuration),
         "versions": versions(),

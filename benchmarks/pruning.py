@@ -10,9 +10,10 @@ rank correlation of importance with that rise within an image.
 from __future__ import annotations
 
 import argparse
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
 import numpy as np
 from rich.console import Console
@@ -24,10 +25,7 @@ from noma_semcom_agents.oracle import Oracle
 from noma_semcom_agents.report import write_rows
 from noma_semcom_agents.schemes import NoSelection
 from noma_semcom_env import RecoveryTable, Scenario, load_table
-from noma_semcom_env.semantics.coding import Codebook
-from noma_semcom_env.semantics.extraction import FeatureExtractor
-from noma_semcom_env.zoo.loading import load_model
-from noma_semcom_env.zoo.presets import load_preset
+from noma_semcom_env.semantics.extraction import FeatureExtractor, load_extractor
 
 TEXT_THRESHOLDS: Final = (0.0, 0.05, 0.2, 0.5)
 VISUAL_THRESHOLDS: Final = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
@@ -46,10 +44,9 @@ def sweep(images: str, episodes: int, seed: int = 0) -> list[dict[str, float]]:
     _, faced = rollout(Contender(NoSelection()), knobs, episodes, seed)
     steps = {key: value.reshape(-1, *value.shape[2:]) for key, value in faced.items()}
     best = Oracle(scenario, table.mean, table.bank).solve(steps).objective.mean()
-    extractors = _extractors()
     rows = []
     for text, visual in track([(t, v) for t in TEXT_THRESHOLDS for v in VISUAL_THRESHOLDS], "thresholds"):
-        kept = _kept(table, extractors(text, visual))
+        kept = _kept(table, _extractor(text, visual))
         bank = replace(table.bank, kept=kept)
         objective = Oracle(scenario, table.mean, bank, pruned=True).solve(steps).objective.mean()
         share = 1.0 - kept.sum() / bank.exists.sum()
@@ -57,17 +54,11 @@ def sweep(images: str, episodes: int, seed: int = 0) -> list[dict[str, float]]:
     return rows
 
 
-def _extractors() -> Any:
-    """A function from thresholds to the street preset's extractor with them; the models are loaded once."""
-    preset = load_preset("street")
-    captioner, segmenter = load_model("captioner", preset.captioner), load_model("segmenter", preset.segmenter)
-    codebook = Codebook.load(preset.codebook, cast(Any, preset.text_unit))
-
-    def make(text: float, visual: float) -> FeatureExtractor:
-        options: dict[str, Any] = {"text_threshold": text, "visual_threshold": visual}
-        return FeatureExtractor(captioner, segmenter, codebook, max_features=preset.max_features, **options)
-
-    return make
+def _extractor(text: float, visual: float) -> FeatureExtractor:
+    """The street preset's extractor with thresholds of its own; the models are loaded once."""
+    extractor = copy(load_extractor("street"))
+    extractor.text_threshold, extractor.visual_threshold = text, visual
+    return extractor
 
 
 def _kept(table: RecoveryTable, extractor: FeatureExtractor) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from noma_semcom_env.features import FeatureBank, SemanticFeatures
 from noma_semcom_env.recovery.perceptual import PerceptualDistance
 from noma_semcom_env.recovery.pipeline import load_recovery
-from noma_semcom_env.recovery.table import RecoveryTable, TableError, subset_numbers
+from noma_semcom_env.recovery.table import RecoveryTable, TableError, subset_members, subset_numbers
 from noma_semcom_env.recovery.tabulate import Recipe
 from noma_semcom_env.zoo.presets import load_preset
 
@@ -93,11 +93,11 @@ class LiveRecovery:
         return np.array(values, dtype=np.float64).reshape(images.shape)
 
     def _score_one(self, image: int, subset: int) -> float:
-        selection = (subset >> np.arange(self.bank.width)) & 1 == 1
+        selection = subset_members(np.array([subset]), self.bank.width)
         values = self.recovery.distances(
             [self.features[image]],
             self.images[image : image + 1],
-            selection[None],
+            selection,
             self.seeds,
             self.distance,
         )

@@ -160,11 +160,15 @@ def subset_numbers(selection: np.ndarray) -> np.ndarray:
     return numbers
 
 
+def subset_members(numbers: np.ndarray, width: int) -> np.ndarray:
+    """(..., width) bool selection that each number (...) of a subset stands for; undoes :func:`subset_numbers`."""
+    members: np.ndarray = (np.asarray(numbers)[..., None] >> np.arange(width)) & 1 == 1
+    return members
+
+
 def subset_selections(count: int, width: int) -> np.ndarray:
     """(2**count, width) bool: the selection of each subset of the first ``count`` features, in table order."""
-    numbers = np.arange(1 << count)
-    selections: np.ndarray = (numbers[:, None] >> np.arange(width)) & 1 == 1
-    return selections
+    return subset_members(np.arange(1 << count), width)
 
 
 def _possible(features: Sequence[SemanticFeatures], entries: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from noma_semcom_benchmarks.pruning import _extractors, _kept, withhold
+from noma_semcom_benchmarks.pruning import _extractor, _kept, withhold
 from noma_semcom_env import RecoveryTable, load_table
 from noma_semcom_env.zoo.presets import load_preset
 
@@ -26,7 +26,6 @@ def test_withholding_is_the_table_without_one_feature(table: RecoveryTable) -> N
 
 def test_the_presets_thresholds_give_the_bundled_pruning() -> None:
     table, preset = load_table("street-validation"), load_preset("street")
-    make = _extractors()
-    assert np.array_equal(_kept(table, make(preset.text_threshold, preset.visual_threshold)), table.bank.kept)
-    assert np.array_equal(_kept(table, make(0.0, 0.0)), table.bank.exists)
-    assert _kept(table, make(0.5, 0.2)).sum() < table.bank.kept.sum()
+    assert np.array_equal(_kept(table, _extractor(preset.text_threshold, preset.visual_threshold)), table.bank.kept)
+    assert np.array_equal(_kept(table, _extractor(0.0, 0.0)), table.bank.exists)
+    assert _kept(table, _extractor(0.5, 0.2)).sum() < table.bank.kept.sum()
