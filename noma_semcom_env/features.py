@@ -27,6 +27,8 @@ class SemanticFeatures:
         size_bits: (V + T,) int64, length of each feature's code in bits.
         importance: (V + T,) float64 in [0, 1], visual (23) and textual (22) importance.
         kept: (V + T,) bool, True for features that survive pruning; pruning never renumbers.
+        matches: (V, T) float64 in [0, 1], the matching of masks and phrases in (23), by which pruning can be done anew
+            with other thresholds; None if it is not known.
     """
 
     image_id: str
@@ -38,6 +40,7 @@ class SemanticFeatures:
     size_bits: np.ndarray
     importance: np.ndarray
     kept: np.ndarray
+    matches: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         visual, count = len(self.mask_labels), self.count
@@ -57,6 +60,9 @@ class SemanticFeatures:
             raise ValueError(
                 f"size_bits of {self.image_id!r} holds {self.size_bits.min()}; every feature takes at least 1 bit"
             )
+        shape = (visual, len(self.phrases))
+        if self.matches is not None and self.matches.shape != shape:
+            raise ValueError(f"matches of {self.image_id!r} has shape {self.matches.shape}; {shape} is needed")
         if not ((self.importance >= 0) & (self.importance <= 1)).all():
             raise ValueError(f"importance of {self.image_id!r} is {self.importance}; every entry must be in [0, 1]")
 

@@ -34,7 +34,7 @@ try:
 except ImportError as error:
     raise ImportError("coding features needs the extra 'models': pip install 'noma-semcom-env[models]'") from error
 
-from noma_semcom_env.semantics.phrases import TextUnit
+from noma_semcom_env.semantics.phrases import FUNCTION_WORDS, TextUnit
 
 _END: Final = 0
 _ESCAPE: Final = 1
@@ -137,6 +137,38 @@ class Codebook:
                 f"{path} is no codebook with counts for text_unit={text_unit!r} ({type(error).__name__}: {error}); "
                 "make it anew with noma_semcom_env.zoo.train.codebook"
             ) from error
+
+    @classmethod
+    def from_vocabulary(
+        cls, tokens: Sequence[str], labels: Sequence[str], text_unit: TextUnit, max_positions: int
+    ) -> Codebook:
+        """A codebook without counts, from a vocabulary that lists frequent words first, as WordPiece's does.
+
+        * Words are the tokens of letters and digits; sub-words and special tokens are none. By Zipf's law the count of
+          the r-th is proportional to 1 / r. The alphabet, which a vocabulary lists first by code point, comes last.
+          With ``text_unit="phrase"`` function words are never sent, so they have no code, except "in".
+        * A phrase ends after 1.5 words in the mean, a word after itself.
+        * Position i is sent by captions of more than i phrases: with any number of phrases up to ``max_positions``
+          equally likely, as often as ``max_positions - i``.
+        * Classes are equally likely.
+
+        Args:
+            tokens: The vocabulary, by id.
+            labels: Class names.
+            text_unit: ``"phrase"`` or ``"word"``.
+            max_positions: The largest number of phrases of a caption.
+
+        Raises:
+            ValueError: If no token is a word, or there is no label or position.
+        """
+        sent = FUNCTION_WORDS if text_unit == "word" else {"in"}
+        whole = [token for token in dict.fromkeys(tokens) if token.isalnum()]
+        words = [token for token in whole if token in sent or (len(token) > 1 and token not in FUNCTION_WORDS)]
+        words += [token for token in whole if len(token) == 1 and token not in FUNCTION_WORDS]
+        counts = {word: max(1, round(len(words) / rank)) for rank, word in enumerate(words, 1)}
+        total = sum(counts.values())
+        ends = total if text_unit == "word" else round(total / 1.5)
+        return cls(dict.fromkeys(labels, 1), counts, ends, range(max_positions, 0, -1), text_unit)
 
     def encode_mask(self, label: str, mask: np.ndarray) -> bitarray:
         """The code of one mask.

@@ -19,7 +19,7 @@ from noma_semcom_env.semantics import importance
 from noma_semcom_env.semantics.attribution import AttributedCaption, attribute_captions
 from noma_semcom_env.semantics.coding import Codebook
 from noma_semcom_env.semantics.phrases import TextUnit, group_words, head_word
-from noma_semcom_env.zoo.presets import load_preset
+from noma_semcom_env.zoo.presets import Models, load_preset, models_key
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,13 @@ class FeatureExtractor:
                 raise ValueError(f"{name}={count!r} must be at least 1")
         self._captioner, self._caption_processor = captioner
         self._segmenter, self._segment_processor = segmenter
-        names = self._segmenter.config.id2label
-        self.classes = tuple(str(names[i]) for i in range(len(names)))
+        self.classes = _class_names(self._segmenter)
         unknown = sorted(set(self.classes) - set(codebook.labels))
         if unknown:
-            raise ValueError(f"codebook lacks the segmenter's classes {unknown}; make one with counts of all of them")
+            raise ValueError(
+                f"codebook lacks the segmenter's classes {unknown}; make one with counts of all of them, or take the "
+                "captioner's vocabulary for one: models={'codebook': None}"
+            )
         self.codebook = codebook
         self.text_threshold = text_threshold
         self.visual_threshold = visual_threshold
@@ -174,11 +176,10 @@ class FeatureExtractor:
         most_important = np.argsort(-text.importance, kind="stable")[: self.max_features - len(present)]
         sent = np.sort(most_important)
 
-        scores, areas = text.importance[sent], text.areas[sent]
-        kept_text = importance.keep_above(scores, self.text_threshold)
-        matches = self.reading.mask_word_match(masks, areas[kept_text])
-        worth = self.reading.visual_importance(matches, scores[kept_text])
-        kept_masks = importance.keep_above(worth, self.visual_threshold)
+        matches = self.reading.mask_word_match(masks, text.areas[sent])
+        worth, kept = importance.prune(
+            text.importance[sent], matches, self.text_threshold, self.visual_threshold, self.reading.visual_importance
+        )
 
         mask_labels = tuple(self.classes[i] for i in present)
         phrases = tuple(text.phrases[i] for i in sent)
@@ -192,27 +193,62 @@ class FeatureExtractor:
             phrases=phrases,
             phrase_labels=tuple(head_word(phrase) for phrase in phrases),
             size_bits=np.array([len(code) for code in codes], dtype=np.int64),
-            importance=np.concatenate([worth, scores]),
-            kept=np.concatenate([kept_masks, kept_text]),
+            importance=worth,
+            kept=kept,
+            matches=matches,
         )
 
 
-@lru_cache(maxsize=4)
-def load_extractor(models: str = "street") -> FeatureExtractor:
+def _class_names(segmenter: Any) -> tuple[str, ...]:
+    names = segmenter.config.id2label
+    # ADE20K's "bed" has a blank at its end in the segmenters on the hub.
+    return tuple(str(names[i]).strip() for i in range(len(names)))
+
+
+def load_extractor(models: Models = "street", device: str | None = None) -> FeatureExtractor:
     """The extractor of a preset, with the preset's thresholds and limits, loaded once.
 
+    Args:
+        models: Name of a preset or a mapping; see :func:`noma_semcom_env.zoo.presets.load_preset`.
+        device: Where the models run; None is a GPU if there is one, except for the bundled models.
+
     Raises:
-        ValueError: If the preset is unknown or its codebook does not fit its segmenter.
+        ValueError: If the preset is unknown, or its codebook or palette does not fit its segmenter.
         ModelLoadError: If a model cannot be loaded or is damaged.
     """
+    return _load(models_key(models), device)
+
+
+@lru_cache(maxsize=4)
+def _load(key: str, device: str | None) -> FeatureExtractor:
+    from noma_semcom_env.zoo.devices import choose_device
     from noma_semcom_env.zoo.loading import load_model
 
-    preset = load_preset(models)
-    return FeatureExtractor(
-        load_model("captioner", preset.captioner),
-        load_model("segmenter", preset.segmenter),
-        Codebook.load(preset.codebook, cast(TextUnit, preset.text_unit)),
+    preset = load_preset(key)
+    text_unit = cast(TextUnit, preset.text_unit)
+    captioner = load_model("captioner", preset.captioner, "captioner" in preset.allow_bin)
+    segmenter = load_model("segmenter", preset.segmenter, "segmenter" in preset.allow_bin)
+    if preset.codebook is not None:
+        codebook = Codebook.load(preset.codebook, text_unit)
+    else:
+        vocabulary = captioner[1].tokenizer.get_vocab()
+        tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+        codebook = Codebook.from_vocabulary(tokens, _class_names(segmenter[0]), text_unit, preset.max_features)
+    extractor = FeatureExtractor(
+        captioner,
+        segmenter,
+        codebook,
         text_threshold=preset.text_threshold,
         visual_threshold=preset.visual_threshold,
         max_features=preset.max_features,
     )
+    colourless = sorted(set(extractor.classes) - set(preset.palette))
+    if colourless:
+        raise ValueError(
+            f"the palette lacks the segmenter's classes {colourless}, which the ControlNet would see as black, as if "
+            "they had not been sent; give each a colour: models={'palette': {'sky': [6, 230, 230], ...}}"
+        )
+    place = choose_device(preset, device)
+    for model in (captioner[0], segmenter[0]):
+        model.to(place)
+    return extractor

@@ -26,8 +26,8 @@ ACTIVATION_LEVEL = 0.3
 def heatmaps(gradients: np.ndarray, regions: np.ndarray) -> np.ndarray:
     r"""Equation (19): :math:`H_m(i) = \mathrm{ReLU}(\langle a_{m,i}, V^i \rangle)`.
 
-    The gradient is a vector for each region. Averaging it over the regions first, as textbook Grad-CAM does, does not
-    localize on the patches of a vision transformer.
+    The gradient is a vector for each region. Averaging it over the regions first, as textbook Grad-CAM does, localizes
+    worse on the patches of a vision transformer.
 
     Args:
         gradients: (M, R, D) gradients (18).
@@ -179,6 +179,30 @@ def keep_above(importance: np.ndarray, threshold: float) -> np.ndarray:
     if len(kept) and not kept.any():
         kept[importance.argmax()] = True
     return kept
+
+
+def prune(
+    textual: np.ndarray,
+    matches: np.ndarray,
+    text_threshold: float,
+    visual_threshold: float,
+    visual: Callable[[np.ndarray, np.ndarray], np.ndarray] = visual_importance,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pruning of an image's features: phrases by (22), then masks by (23) against the phrases that stay.
+
+    Args:
+        textual: (T,) textual importance (22).
+        matches: (V, T) of :func:`mask_word_match`.
+        text_threshold: eps_t in [0, 1].
+        visual_threshold: eps_v in [0, 1].
+        visual: The function that stands for (23).
+
+    Returns:
+        (V + T,) importance in [0, 1], visual first, and (V + T,) bool, which features stay.
+    """
+    kept_text = keep_above(textual, text_threshold)
+    worth = visual(matches[:, kept_text], textual[kept_text])
+    return np.concatenate([worth, textual]), np.concatenate([keep_above(worth, visual_threshold), kept_text])
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 ``from_pretrained`` is silent where a user must know: a model of another type, missing tensors (which it fills with
 random numbers), missing tokenizer files, weights that are not finite, changed files. Each is one clear error here.
-Weights are read from safetensors alone, so no pickle is ever loaded, and are always computed with in float32.
+Weights are read from safetensors, or from a pickle that was allowed by name, of which only plain tensors are taken;
+they are always computed with in float32. No code that comes with a model is ever run.
 """
 
 from __future__ import annotations
@@ -10,45 +11,67 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
+
+from noma_semcom_env.zoo.hub import (
+    Layout,
+    Weights,
+    check_type,
+    commit,
+    explained,
+    find_folder,
+    hub_id,
+    visible_files,
+)
+from noma_semcom_env.zoo.hub import ModelLoadError as ModelLoadError
+from noma_semcom_env.zoo.presets import Preset
 
 SUMS_FILE: Final = "sha256.json"
 CARD_FILE: Final = "card.json"
 
 _NEEDS_MODELS: Final = "reading models needs torch, transformers and diffusers: pip install 'noma-semcom-env[models]'"
+_PROCESSOR: Final = ("preprocessor_config.json", "processor_config.json")
 
 
 class _Kind(NamedTuple):
-    """Classes of a kind of model, and the ``model_type`` that its configuration must state."""
+    """Classes of a kind of model and its folder's layout."""
 
     model: str
     processor: str
-    model_type: str
+    layout: Layout
 
 
 KINDS: Final[Mapping[str, _Kind]] = {
-    "captioner": _Kind("BlipForConditionalGeneration", "BlipProcessor", "blip"),
-    "segmenter": _Kind("UperNetForSemanticSegmentation", "AutoImageProcessor", "upernet"),
+    "captioner": _Kind(
+        "BlipForConditionalGeneration",
+        "BlipProcessor",
+        Layout(
+            "config.json", ("model_type", "blip"), {"": "transformers"}, (_PROCESSOR, ("tokenizer.json", "vocab.txt"))
+        ),
+    ),
+    "segmenter": _Kind(
+        "UperNetForSemanticSegmentation",
+        "AutoImageProcessor",
+        Layout("config.json", ("model_type", "upernet"), {"": "transformers"}, (_PROCESSOR,)),
+    ),
 }
+DIFFUSION: Final = Layout(
+    "model_index.json",
+    None,
+    {"vae": "diffusers", "unet": "diffusers", "text_encoder": "transformers"},
+    (
+        ("scheduler/scheduler_config.json",),
+        ("tokenizer/tokenizer.json", "tokenizer/vocab.json"),
+        ("tokenizer/tokenizer.json", "tokenizer/merges.txt"),
+    ),
+)
+CONTROLNET: Final = Layout("config.json", ("_class_name", "ControlNetModel"), {"": "diffusers"})
 
-
-class ModelLoadError(RuntimeError):
-    """A model cannot be loaded; the message names the folder or file and the remedy."""
-
-
-@contextmanager
-def _explained(problem: str, remedy: str) -> Iterator[None]:
-    """Turns any error of the libraries inside the block into one ModelLoadError."""
-    try:
-        yield
-    except ModelLoadError:
-        raise
-    except Exception as error:
-        first = str(error).strip().partition("\n")[0]
-        raise ModelLoadError(f"{problem} ({type(error).__name__}: {first}); {remedy}") from error
+# Buffers that inference computes anew or does not use; old files lack them or hold them in excess.
+_NOT_LEARNED: Final = ("position_ids", "num_batches_tracked")
 
 
 def _import(name: str) -> Any:
@@ -75,12 +98,16 @@ def _without_progress_bars(*libraries: str) -> Iterator[None]:
 
 
 @_without_progress_bars("transformers")
-def load_model(kind: Literal["captioner", "segmenter"], source: str | os.PathLike[str]) -> tuple[Any, Any]:
+def load_model(
+    kind: Literal["captioner", "segmenter"], source: str | os.PathLike[str], allow_bin: bool = False
+) -> tuple[Any, Any]:
     """Load an extraction model for inference.
 
     Args:
         kind: ``"captioner"`` (BLIP) or ``"segmenter"`` (UperNet).
         source: Folder or hub id.
+        allow_bin: Whether weights may come from a ``.bin`` pickle where there are no safetensors; only plain tensors
+            are taken from it.
 
     Returns:
         The model in float32 and evaluation mode, without gradients, and its processor.
@@ -93,69 +120,81 @@ def load_model(kind: Literal["captioner", "segmenter"], source: str | os.PathLik
         raise ValueError(f"kind={kind!r} is unknown; choose one of {sorted(KINDS)}")
     transformers = _import("transformers")
     classes = KINDS[kind]
-    name = _resolve(source, "config.json", f"{kind}'s")
-    with _explained(f"cannot read the {kind}'s configuration of {name!r}", "fetch the folder again"):
-        stated = transformers.PreTrainedConfig.get_config_dict(name)[0].get("model_type")
-    if stated != classes.model_type:
-        raise ModelLoadError(
-            f"{name!r} holds a model of type {stated!r}; a {kind} of type {classes.model_type!r} is needed. "
-            "Give the folder or id of one"
-        )
-    model = _load_part(getattr(transformers, classes.model), name)
-    with _explained(f"cannot load the {kind}'s processor from {name!r}", "save the processor beside the model"):
-        processor = getattr(transformers, classes.processor).from_pretrained(name)
+    folder, weights = _find_unchanged(source, classes.layout, kind, allow_bin)
+    model = _load_part(getattr(transformers, classes.model), folder, "", weights[""])
+    with explained(f"cannot load the {kind}'s processor from {str(folder)!r}", "fetch its files again"):
+        processor = getattr(transformers, classes.processor).from_pretrained(folder, local_files_only=True)
     if kind == "captioner":
-        _check_tokenizer(processor.tokenizer, model.config.text_config.vocab_size, name)
+        _check_tokenizer(processor.tokenizer, model.config.text_config.vocab_size, folder)
+        _name_the_ends(processor.tokenizer, model.config.text_config)
     return model, processor
 
 
 @_without_progress_bars("transformers", "diffusers")
-def load_diffusion(pipeline: str | os.PathLike[str], controlnet: str | os.PathLike[str]) -> Any:
+def load_diffusion(
+    pipeline: str | os.PathLike[str], controlnet: str | os.PathLike[str], allow_bin: Collection[str] = ()
+) -> Any:
     """Load Stable Diffusion with a ControlNet.
 
     Args:
         pipeline: Folder or hub id in the layout of a Stable Diffusion pipeline.
         controlnet: Folder or hub id of the ControlNet.
+        allow_bin: ``"diffusion"``, ``"controlnet"`` or both, whose weights may come from a ``.bin`` pickle where there
+            are no safetensors; only plain tensors are taken from it.
 
     Returns:
         A ``StableDiffusionControlNetPipeline`` without safety checker, in float32 and evaluation mode.
 
     Raises:
-        ModelLoadError: If a part is missing, incomplete or changed.
+        ModelLoadError: If a part is missing, incomplete or changed, or the two do not fit each other.
     """
     diffusers, transformers = _import("diffusers"), _import("transformers")
-    base = _resolve(pipeline, "model_index.json", "Stable Diffusion pipeline's")
-    control = _resolve(controlnet, "config.json", "ControlNet's")
-    with _explained(f"cannot read {base!r}", "fetch the folder again"):
-        index = diffusers.DiffusionPipeline.load_config(base)
-    wanted = {
+    base, weights = _find_unchanged(pipeline, DIFFUSION, "diffusion", "diffusion" in allow_bin)
+    control, control_weights = _find_unchanged(controlnet, CONTROLNET, "controlnet", "controlnet" in allow_bin)
+    classes = {
         "vae": diffusers.AutoencoderKL,
         "unet": diffusers.UNet2DConditionModel,
         "text_encoder": transformers.CLIPTextModel,
     }
-    for part, kind in wanted.items():
-        stated = (index.get(part) or (None, None))[1]
-        if stated != kind.__name__:
-            raise ModelLoadError(
-                f"{base!r} has {stated!r} as its {part}; {kind.__name__!r} is needed. "
-                "Give the folder or id of a Stable Diffusion pipeline"
-            )
-    parts = {part: _load_part(kind, base, part) for part, kind in wanted.items()}
-    with _explained(f"cannot load the tokenizer or scheduler of {base!r}", "fetch the folder again"):
-        parts["tokenizer"] = transformers.CLIPTokenizer.from_pretrained(base, subfolder="tokenizer")
-        _check_tokenizer(parts["tokenizer"], parts["text_encoder"].config.vocab_size, base)
+    for part, kind in classes.items():
+        of_diffusers = DIFFUSION.models[part] == "diffusers"
+        stated = ("_class_name", kind.__name__) if of_diffusers else ("model_type", kind.config_class.model_type)
+        check_type(base / part / "config.json", stated, part)
+    parts = {part: _load_part(kind, base, part, weights[part]) for part, kind in classes.items()}
+    parts["controlnet"] = _load_part(diffusers.ControlNetModel, control, "", control_weights[""])
+    widths = {name: parts[name].config.cross_attention_dim for name in ("unet", "controlnet")}
+    widths["text_encoder"] = parts["text_encoder"].config.hidden_size
+    if len(set(widths.values())) > 1:
+        raise ModelLoadError(
+            f"the widths of the text embeddings differ, {widths}, so {str(control)!r} was not made for {str(base)!r}; "
+            "give a ControlNet of that Stable Diffusion"
+        )
+    with explained(f"cannot load the tokenizer or scheduler of {str(base)!r}", "fetch the folder again"):
+        parts["tokenizer"] = transformers.CLIPTokenizer.from_pretrained(base / "tokenizer", local_files_only=True)
+        _check_tokenizer(parts["tokenizer"], parts["text_encoder"].config.vocab_size, base / "tokenizer")
         result = diffusers.StableDiffusionControlNetPipeline.from_pretrained(
             base,
-            controlnet=_load_part(diffusers.ControlNetModel, control),
             safety_checker=None,
             feature_extractor=None,
             image_encoder=None,
             requires_safety_checker=False,
-            use_safetensors=True,
+            local_files_only=True,
             **parts,
         )
     result.set_progress_bar_config(disable=True)
     return result
+
+
+def resolution_of(preset: Preset) -> int:
+    """Side in pixels of the images that a preset's pipeline makes, from its configuration alone.
+
+    Raises:
+        ModelLoadError: If the pipeline's folder lacks a file or cannot be had.
+    """
+    folder, _ = find_folder(preset.diffusion, DIFFUSION, "diffusion", "diffusion" in preset.allow_bin)
+    with explained(f"cannot read the configuration of {str(folder)!r}", "fetch the folder again"):
+        unet, vae = (json.loads((folder / part / "config.json").read_text()) for part in ("unet", "vae"))
+        return int(unet["sample_size"]) << len(vae["block_out_channels"]) - 1
 
 
 def write_sums(folder: Path) -> None:
@@ -177,7 +216,7 @@ def check_sums(folder: Path) -> None:
     path = folder / SUMS_FILE
     if not path.is_file():
         return
-    with _explained(f"cannot read {path}", "fetch the folder again"):
+    with explained(f"cannot read {path}", "fetch the folder again"):
         sums = dict(json.loads(path.read_text()))
     for name, expected in sums.items():
         file = folder / name
@@ -190,72 +229,101 @@ def check_sums(folder: Path) -> None:
             )
 
 
-def models_digest(folders: Sequence[str | os.PathLike[str]]) -> str:
-    """One SHA-256 over the files of model folders, whatever their place; cards and sums do not count.
+def models_digest(sources: Sequence[str | os.PathLike[str]]) -> str:
+    """One SHA-256 over models, by what they are and not where.
+
+    A folder counts by its files, except hidden ones, cards and sums; a hub id by its commit, so that nothing of it is
+    read.
 
     Raises:
-        ModelLoadError: If a folder is missing or empty, or does not agree with its sums.
+        ModelLoadError: If a folder is missing or empty, or does not agree with its sums, or an id cannot be resolved.
     """
     digest = hashlib.sha256()
-    for folder in map(Path, folders):
-        files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (SUMS_FILE, CARD_FILE))
+    for source in sources:
+        name = hub_id(source)
+        if name is not None:
+            digest.update(f"hub:{name}@{commit(name)}\n".encode())
+            continue
+        folder = Path(source).expanduser()
+        files = [file for file in visible_files(folder) if Path(file).name not in (SUMS_FILE, CARD_FILE)]
         if not files:
             raise ModelLoadError(f"{folder} holds no model; install the package again, or give an existing folder")
         check_sums(folder)
-        for path in files:
-            digest.update(f"{path.relative_to(folder).as_posix()}\n{_sha256(path)}\n".encode())
+        for file in files:
+            digest.update(f"{file}\n{_sha256(folder / file)}\n".encode())
     return digest.hexdigest()
 
 
-def _resolve(source: str | os.PathLike[str], index: str, owner: str) -> str:
-    """The folder or hub id as ``from_pretrained`` takes it; a folder must hold ``index`` and agree with its sums."""
-    text = os.fspath(source)
-    if not text:
-        raise ModelLoadError(f"the {owner} source is empty; give a folder or a hub id such as 'owner/name'")
-    folder = Path(text).expanduser()
-    is_path = isinstance(source, os.PathLike) or text.startswith((".", "/", "~", "\\")) or text.count("/") != 1
-    if not folder.is_dir():
-        if is_path:
-            raise ModelLoadError(
-                f"the {owner} folder {folder} does not exist; give an existing folder or a hub id 'owner/name'"
-            )
-        return text
-    if not (folder / index).is_file():
-        raise ModelLoadError(f"{folder} has no {index}, so it is no {owner} folder; give the folder that holds {index}")
-    check_sums(folder)
-    return str(folder)
+def _find_unchanged(
+    source: str | os.PathLike[str], layout: Layout, part: str, allow_bin: bool
+) -> tuple[Path, dict[str, Weights]]:
+    if hub_id(source, part) is None:
+        check_sums(Path(source).expanduser())
+    return find_folder(source, layout, part, allow_bin)
 
 
-def _load_part(kind: Any, source: str, subfolder: str | None = None) -> Any:
+def _load_part(kind: Any, folder: Path, subfolder: str, weights: Weights) -> Any:
     """One model in float32, complete and finite."""
     import torch
 
-    place = f"{source}/{subfolder}" if subfolder else source
+    file = folder / subfolder / weights.file
+    _check_weights(file, weights.pickled)
     options: dict[str, Any] = {"subfolder": subfolder} if subfolder else {}
-    options["dtype"] = torch.float32
-    remedy = "truncated, missing or pickled (.bin) weights cannot be used; fetch the folder with its .safetensors again"
-    with _explained(f"cannot load {kind.__name__} from {place!r}", remedy):
-        model, report = kind.from_pretrained(source, use_safetensors=True, output_loading_info=True, **options)
-    missing = sorted(key for key in report["missing_keys"] if not key.endswith("position_ids"))
+    options |= {"use_safetensors": not weights.pickled, "variant": weights.variant, "local_files_only": True}
+    with explained(f"cannot load {kind.__name__} from {file}", "fetch the file again, or give one of the right model"):
+        model, report = kind.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, **options)
+    missing = sorted(key for key in report["missing_keys"] if not key.endswith(_NOT_LEARNED))
     missing += sorted(str(key) for key in report.get("mismatched_keys") or ())
     if missing:
         raise ModelLoadError(
-            f"{place!r} lacks {len(missing)} weights of {kind.__name__}, such as {missing[0]}; they would be random. "
-            "Fetch the folder again, or give one of the right model"
+            f"{file} lacks {len(missing)} weights of {kind.__name__}, such as {missing[0]}; they would be random. "
+            "Fetch the file again, or give one of the right model"
         )
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise ModelLoadError(f"weight {name} in {place!r} is not finite; fetch the folder again or train anew")
+            raise ModelLoadError(f"weight {name} in {file} is not finite; fetch the file again or train anew")
     return model.eval().requires_grad_(False)
 
 
-def _check_tokenizer(tokenizer: Any, vocab_size: int, source: str) -> None:
+def _check_weights(file: Path, pickled: bool) -> None:
+    """Every shard is there, whole, and plain tensors: the libraries' own errors do not name the file."""
+    import torch
+    from safetensors import safe_open
+
+    shards = [file]
+    if file.suffix == ".json":
+        with explained(f"cannot read {file}", "fetch the file again"):
+            shards = [file.parent / name for name in sorted(set(json.loads(file.read_text())["weight_map"].values()))]
+    for shard in shards:
+        if not shard.is_file():
+            raise ModelLoadError(f"{shard} is missing, though {file.name} names it; fetch the file")
+        try:
+            if pickled:
+                # A pickle read so can hold tensors but run nothing; both libraries read it like this once more.
+                torch.load(shard, map_location="meta", weights_only=True)
+            else:
+                with safe_open(shard, framework="pt"):
+                    pass
+        except Exception as error:
+            state = "holds more than plain tensors, or is damaged" if pickled else "is truncated or no safetensors"
+            raise ModelLoadError(f"{shard} {state}, so it is not read; fetch it again, or give safetensors") from error
+
+
+def _check_tokenizer(tokenizer: Any, vocab_size: int, folder: Path) -> None:
     """A tokenizer without its files has a handful of tokens and no complaint."""
     if not vocab_size // 2 <= len(tokenizer) <= vocab_size:
         raise ModelLoadError(
-            f"the tokenizer in {source!r} has {len(tokenizer)} tokens but the model {vocab_size}: its files are "
-            "missing or of another model. Put the tokenizer files beside the model"
+            f"the tokenizer in {str(folder)!r} has {len(tokenizer)} tokens but the model {vocab_size}: its files are "
+            "damaged or of another model. Put the tokenizer files beside the model"
         )
+
+
+def _name_the_ends(tokenizer: Any, config: Any) -> None:
+    """Give BLIP's two tokens beyond BERT's vocabulary their names, which its tokenizer's files on the hub lack."""
+    if len(tokenizer) == config.bos_token_id:
+        tokenizer.add_special_tokens({"bos_token": "[DEC]"})
+        if len(tokenizer) < config.vocab_size:
+            tokenizer.add_special_tokens({"extra_special_tokens": ["[ENC]"]})
 
 
 def _sha256(path: Path) -> str:

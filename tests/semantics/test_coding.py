@@ -139,6 +139,73 @@ def test_phrases_that_cannot_be_coded_are_named(text: str, position: int) -> Non
         CODEBOOK.encode_phrase(text, position)
 
 
+VOCABULARY = [
+    *("[PAD]", "[unused0]", "!", "##s", "2", "a", "b", "ö"),
+    *("the", "of", "in", "street", "car", "##ing", "red", "street", "pedestrian", "nécessaire", "1912"),
+]
+
+
+@pytest.mark.parametrize("unit", ["phrase", "word"])
+def test_a_vocabulary_makes_a_code_with_short_words_for_frequent_ones(unit: TextUnit) -> None:
+    rng = np.random.default_rng(0)
+    rare = ["".join(map(chr, row)) for row in rng.integers(ord("a"), ord("z") + 1, (30_000, 7))]
+    book = Codebook.from_vocabulary([*VOCABULARY, *rare], ["sky", "car"], unit, 12)
+    assert book.labels == ("sky", "car")
+    assert book.max_positions == 12
+    first = ("a", "the", "of", "in", "street") if unit == "word" else ("in", "street", "car", "red", "pedestrian")
+    assert book.words[:5] == first
+    alphabet = {"2", "b", "ö"}
+    assert set(book.words[-3:]) == alphabet
+    assert not set(book.words) & {"[PAD]", "[unused0]", "!", "##s", "##ing"}
+    bits = np.array([len(book.encode_phrase(word, 0)) for word in book.words])
+    # Words of one count may differ by a bit.
+    assert (np.maximum.accumulate(bits) - bits).max() <= 1
+    assert bits[0] <= 10 < bits[1_000] < bits[-1] < 30
+    assert len(book.encode_phrase("unknown!", 0)) > bits.max()
+    by_position = [len(book.encode_phrase("street", i)) for i in range(12)]
+    assert by_position == sorted(by_position)
+    for text in (book.words[-1], f"street {rare[-1]}", "zöölogical"):
+        code = book.encode_phrase(text, 11)
+        assert book.decode(code, (4, 4)) == (CodedPhrase(text, 11), len(code))
+
+
+tokens = st.lists(
+    st.one_of(st.sampled_from(VOCABULARY), st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=6)),
+    min_size=1,
+    max_size=60,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(tokens, st.sampled_from(["word", "phrase"]), st.integers(1, 62), st.data())
+def test_codes_of_any_vocabulary_come_back(
+    vocabulary: list[str], unit: TextUnit, max_positions: int, data: st.DataObject
+) -> None:
+    book = Codebook.from_vocabulary(["street", *vocabulary], ["sky", "car", "wall"], unit, max_positions)
+    text = " ".join(data.draw(st.lists(st.sampled_from([*book.words, "zeppelin", "##s"]), min_size=1, max_size=4)))
+    position = data.draw(st.integers(0, max_positions - 1))
+    following = data.draw(noise)
+    code = book.encode_phrase(text, position)
+    assert book.decode(code + following, (8, 8)) == (CodedPhrase(text, position), len(code))
+    mask = np.eye(5, 7, dtype=bool)
+    coded, end = book.decode(book.encode_mask("wall", mask) + following, mask.shape)
+    assert isinstance(coded, CodedMask)
+    assert coded.label == "wall"
+    np.testing.assert_array_equal(coded.mask, mask)
+    assert end == len(book.encode_mask("wall", mask))
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "labels", "positions", "named"),
+    [(["##s", "[PAD]"], ["sky"], 3, "words"), (["car"], [], 3, "labels"), (["car"], ["sky"], 0, "positions")],
+)
+def test_vocabularies_that_make_no_codebook_are_named(
+    vocabulary: list[str], labels: list[str], positions: int, named: str
+) -> None:
+    with pytest.raises(ValueError, match=named):
+        Codebook.from_vocabulary(vocabulary, labels, "word", positions)
+
+
 def test_files_that_are_no_codebook_are_named(tmp_path: Path) -> None:
     path = tmp_path / "codebook.json"
     with pytest.raises(ValueError, match="does not exist"):

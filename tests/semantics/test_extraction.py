@@ -11,6 +11,8 @@ from bitarray import bitarray
 
 from noma_semcom_env.features import SemanticFeatures
 from noma_semcom_env.scenes.street import CLASSES, StreetScene
+from noma_semcom_env.semantics import extraction
+from noma_semcom_env.semantics.attribution import AttributedCaption
 from noma_semcom_env.semantics.coding import Codebook, CodedMask
 from noma_semcom_env.semantics.extraction import FeatureExtractor, load_extractor
 from noma_semcom_env.semantics.importance import Reading
@@ -133,6 +135,31 @@ def test_another_reading_of_textual_importance_can_be_given(
     )
     (one,) = extractor.extract(images[:1], names[:1])
     assert (one.importance[len(one.masks) :] == 1).all()
+
+
+def test_an_image_without_words_has_masks_alone(
+    make_extractor: MakeExtractor, images: np.ndarray, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(model: Any, processor: Any, pictures: list[np.ndarray]) -> list[AttributedCaption]:
+        nothing = np.zeros((0, 64, 16), dtype=np.float32)
+        return [AttributedCaption("", (), nothing, np.ones((64, 16), dtype=np.float32), (8, 8)) for _ in pictures]
+
+    monkeypatch.setattr(extraction, "attribute_captions", silent)
+    for unit in ("phrase", "word"):
+        for one in make_extractor(unit, visual_threshold=0.1).extract(images[:3], names[:3]):
+            assert one.caption == ""
+            assert one.phrases == one.phrase_labels == ()
+            assert one.count == len(one.masks) > 1
+            assert (one.size_bits > 0).all()
+            # No word speaks of any mask: all weigh nothing, and pruning keeps one.
+            assert not one.importance.any()
+            assert one.kept.sum() == 1
+
+
+def test_extractors_are_kept_by_what_they_are_made_of() -> None:
+    assert load_extractor() is load_extractor("street")
+    assert load_extractor({"preset": "street", "max_features": 4}).max_features == 4
+    assert next(load_extractor()._segmenter.parameters()).device.type == "cpu"
 
 
 @pytest.mark.parametrize(

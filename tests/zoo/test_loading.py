@@ -60,7 +60,7 @@ def test_a_folder_that_holds_no_model_is_named(tmp_path: Path) -> None:
 
 
 def test_a_model_of_another_type_is_named(segmenter: Path) -> None:
-    with pytest.raises(ModelLoadError, match="'upernet'; a captioner of type 'blip'"):
+    with pytest.raises(ModelLoadError, match=r"config\.json .*'upernet'; the captioner must be of type 'blip'"):
         load_model("captioner", segmenter)
 
 
@@ -110,6 +110,19 @@ def _truncated(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:10_000])
 
 
+def _a_pointer(folder: Path) -> None:
+    """What git leaves of a large file where git-lfs is not installed."""
+    (folder / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+
+
+def _no_weights(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+
+
+def _garbled_processor(folder: Path) -> None:
+    (folder / "preprocessor_config.json").write_text("{")
+
+
 def _pickled(folder: Path) -> None:
     (folder / WEIGHTS).rename(folder / "pytorch_model.bin")
 
@@ -126,12 +139,15 @@ def _garbled(folder: Path) -> None:
     ("damage", "named"),
     [
         (_without_a_tensor, r"lacks 1 weights.*decode_head\.classifier\.weight"),
-        (_of_another_shape, r"cannot load|lacks 1 weights"),
-        (_not_finite, r"decode_head\.classifier\.bias.*not finite"),
-        (_truncated, r"cannot load.*fetch"),
-        (_pickled, r"cannot load.*\.safetensors again"),
-        (_no_processor, "processor"),
-        (_garbled, "configuration"),
+        (_of_another_shape, rf"{WEIGHTS} .*decode_head\.classifier\.weight|cannot load .*{WEIGHTS}"),
+        (_not_finite, rf"decode_head\.classifier\.bias.*{WEIGHTS} is not finite"),
+        (_truncated, rf"{WEIGHTS} is truncated or no safetensors.*fetch"),
+        (_a_pointer, rf"{WEIGHTS} is truncated or no safetensors.*fetch"),
+        (_pickled, r"pytorch_model\.bin alone, a pickle.*'allow_bin': \['segmenter'\]"),
+        (_no_weights, rf"{WEIGHTS} is missing; fetch"),
+        (_no_processor, r"preprocessor_config\.json.* is missing.*fetch"),
+        (_garbled_processor, "cannot load the segmenter's processor"),
+        (_garbled, r"cannot read the configuration .*config\.json"),
     ],
 )
 def test_damage_that_sums_would_not_show_is_named(segmenter: Path, damage: Callable[[Path], None], named: str) -> None:
@@ -146,73 +162,14 @@ def test_a_captioner_without_its_tokenizer_is_named(captioner: Path) -> None:
     (captioner / SUMS_FILE).unlink()
     for path in captioner.glob("*token*"):
         path.unlink()
-    with pytest.raises(ModelLoadError, match="tokenizer|processor"):
+    with pytest.raises(ModelLoadError, match=r"tokenizer\.json or .*vocab\.txt is missing.*fetch"):
         load_model("captioner", captioner)
 
 
-@pytest.fixture(scope="module")
-def diffusion(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A Stable Diffusion pipeline and a ControlNet of the smallest sizes, in the hub's layout."""
-    import torch
-    from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
-    torch.manual_seed(0)
-    words = ["a</w>", "b</w>", "a", "b", "<|startoftext|>", "<|endoftext|>"]
-    tokenizer = CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=8)
-    text = CLIPTextConfig(
-        vocab_size=6,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        max_position_embeddings=8,
-        bos_token_id=4,
-        eos_token_id=5,
-        pad_token_id=5,
-    )
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        norm_num_groups=2,
-        cross_attention_dim=8,
-        attention_head_dim=4,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-    )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8),
-        norm_num_groups=2,
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-    )
-    folder = tmp_path_factory.mktemp("diffusion")
-    pipeline = StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=CLIPTextModel(text),
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.save_pretrained(folder / "pipeline")
-    ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 8)).save_pretrained(folder / "controlnet")
-    return folder / "pipeline", folder / "controlnet"
-
-
-@pytest.fixture
-def copied(diffusion: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
-    pipeline, controlnet = (Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in diffusion)
-    return pipeline, controlnet
-
-
-def test_a_diffusion_pipeline_loads_from_two_folders(diffusion: tuple[Path, Path]) -> None:
+def test_a_diffusion_pipeline_loads_from_two_folders(originals: Any) -> None:
     import torch
 
-    pipeline = load_diffusion(*diffusion)
+    pipeline = load_diffusion(originals.diffusion, originals.controlnet)
     assert pipeline.safety_checker is None
     for part in (pipeline.vae, pipeline.unet, pipeline.text_encoder, pipeline.controlnet):
         assert part.dtype == torch.float32
@@ -226,19 +183,56 @@ def _unet_without_a_tensor(pipeline: Path, controlnet: Path) -> None:
     save_file(tensors, path, {"format": "pt"})
 
 
-def _pickled_controlnet(pipeline: Path, controlnet: Path) -> None:
-    weights = controlnet / "diffusion_pytorch_model.safetensors"
-    weights.rename(weights.with_suffix(".bin"))
+def _unet_of_another_type(pipeline: Path, controlnet: Path) -> None:
+    shutil.copy(pipeline / "vae" / "config.json", pipeline / "unet" / "config.json")
 
 
-def _another_unet(pipeline: Path, controlnet: Path) -> None:
-    index = json.loads((pipeline / "model_index.json").read_text())
-    index["unet"] = ["diffusers", "UNet2DModel"]
-    (pipeline / "model_index.json").write_text(json.dumps(index))
+def _text_encoder_of_another_type(pipeline: Path, controlnet: Path) -> None:
+    path = pipeline / "text_encoder" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": "t5"}))
+
+
+def _controlnet_of_another_type(pipeline: Path, controlnet: Path) -> None:
+    shutil.copy(pipeline / "unet" / "config.json", controlnet / "config.json")
+
+
+def _controlnet_of_another_pipeline(pipeline: Path, controlnet: Path) -> None:
+    from diffusers import ControlNetModel, UNet2DConditionModel
+
+    shutil.rmtree(controlnet)
+    config = UNet2DConditionModel.load_config(pipeline / "unet") | {"cross_attention_dim": 4}
+    ControlNetModel.from_unet(UNet2DConditionModel.from_config(config)).save_pretrained(controlnet)
+
+
+def _truncated_vae(pipeline: Path, controlnet: Path) -> None:
+    path = pipeline / "vae" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+def _vae_without_weights(pipeline: Path, controlnet: Path) -> None:
+    (pipeline / "vae" / "diffusion_pytorch_model.safetensors").unlink()
 
 
 def _no_tokenizer(pipeline: Path, controlnet: Path) -> None:
     shutil.rmtree(pipeline / "tokenizer")
+
+
+def _no_merges(pipeline: Path, controlnet: Path) -> None:
+    (pipeline / "tokenizer" / "merges.txt").unlink()
+
+
+def _a_tokenizer_of_another_model(pipeline: Path, controlnet: Path) -> None:
+    words = json.loads((pipeline / "tokenizer" / "vocab.json").read_text())
+    more = {f"w{i}": len(words) + i for i in range(20)}
+    (pipeline / "tokenizer" / "vocab.json").write_text(json.dumps(words | more))
+
+
+def _no_scheduler(pipeline: Path, controlnet: Path) -> None:
+    shutil.rmtree(pipeline / "scheduler")
+
+
+def _garbled_index(pipeline: Path, controlnet: Path) -> None:
+    (pipeline / "model_index.json").write_text("{")
 
 
 def _no_vae(pipeline: Path, controlnet: Path) -> None:
@@ -252,17 +246,26 @@ def _no_index(pipeline: Path, controlnet: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
-        (_unet_without_a_tensor, r"unet.*conv_in\.weight|conv_in\.weight.*unet"),
-        (_pickled_controlnet, r"ControlNetModel.*\.safetensors again"),
-        (_another_unet, "'UNet2DModel' as its unet"),
-        (_no_tokenizer, "tokenizer"),
-        (_no_vae, "AutoencoderKL"),
+        (_unet_without_a_tensor, r"unet/diffusion_pytorch_model\.safetensors lacks 1 weights.*conv_in\.weight"),
+        (
+            _unet_of_another_type,
+            r"unet/config\.json .*'AutoencoderKL'; the unet must be of type 'UNet2DConditionModel'",
+        ),
+        (_text_encoder_of_another_type, r"text_encoder/config\.json .*'t5'; .* 'clip_text_model'"),
+        (_controlnet_of_another_type, r"controlnet/config\.json .*'UNet2DConditionModel'; .* 'ControlNetModel'"),
+        (_controlnet_of_another_pipeline, r"widths .*'controlnet': 4.*give a ControlNet of that"),
+        (_truncated_vae, r"vae/diffusion_pytorch_model\.safetensors is truncated"),
+        (_vae_without_weights, r"vae/diffusion_pytorch_model\.safetensors is missing; fetch"),
+        (_no_tokenizer, r"tokenizer/tokenizer\.json or .*tokenizer/vocab\.json is missing.* fetch"),
+        (_no_merges, r"tokenizer/merges\.txt is missing.* fetch"),
+        (_a_tokenizer_of_another_model, r"tokenizer' has 27 tokens but the model 7"),
+        (_no_scheduler, r"scheduler/scheduler_config\.json is missing.* fetch"),
+        (_garbled_index, "cannot load the tokenizer or scheduler"),
+        (_no_vae, r"vae/config\.json is missing.* fetch"),
         (_no_index, r"has no model_index\.json"),
     ],
 )
-def test_a_damaged_pipeline_is_named(
-    copied: tuple[Path, Path], damage: Callable[[Path, Path], None], named: str
-) -> None:
-    damage(*copied)
+def test_a_damaged_pipeline_is_named(tiny: Any, damage: Callable[[Path, Path], None], named: str) -> None:
+    damage(tiny.diffusion, tiny.controlnet)
     with pytest.raises(ModelLoadError, match=named):
-        load_diffusion(*copied)
+        load_diffusion(tiny.diffusion, tiny.controlnet)

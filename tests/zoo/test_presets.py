@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from noma_semcom_env.scenario import Scenario
 from noma_semcom_env.scenes.street import CLASSES, PALETTE, vocabulary
-from noma_semcom_env.zoo.presets import load_preset
+from noma_semcom_env.zoo.presets import PARTS, load_preset, models_key
 
 
 def test_street_preset_agrees_with_the_world_and_the_default_scenario() -> None:
@@ -14,13 +19,76 @@ def test_street_preset_agrees_with_the_world_and_the_default_scenario() -> None:
     assert preset.palette == {name: tuple(colour) for name, colour in zip(CLASSES, PALETTE.tolist(), strict=True)}
     assert preset.labels[0] == ""
     assert set(CLASSES) < set(preset.labels)
-    assert Scenario().latency_ref_s == preset.latency_ref_s
+    assert Scenario().latency_ref_s is None  # which is the preset's
     assert Scenario().models == preset.name
 
 
 def test_unknown_preset_is_named() -> None:
     with pytest.raises(ValueError, match="models='sd3' is no preset; choose one of .*street"):
         load_preset("sd3")
+
+
+def test_the_full_size_preset_colours_ade20k_as_its_controlnet_was_trained() -> None:
+    preset = load_preset("sd15")
+    assert len(preset.palette) == 150
+    assert preset.labels == ("", *preset.palette)
+    # The colours are those of both segmenters that ControlNet 1.1's own code colours with, which number "wall" 0. The
+    # table in the card of control_v11p_sd15_seg has [0, 0, 0] before them and is indexed by the same numbers: it would
+    # give each class the colour of the class before it, and walls the black of what was not sent.
+    assert preset.palette["wall"] == (120, 120, 120)
+    assert preset.palette["building"] == (180, 120, 120)
+    assert preset.palette["sky"] == (6, 230, 230)
+    assert preset.palette["flag"] == (92, 0, 255)
+    assert (0, 0, 0) not in preset.palette.values()
+    # ADE20K itself has one colour twice.
+    twice = [colour for colour, count in Counter(preset.palette.values()).items() if count > 1]
+    assert twice == [preset.palette["road"]] == [preset.palette["skyscraper"]]
+
+
+def test_the_full_size_preset_names_hub_ids_and_reads_no_pickle_unasked() -> None:
+    preset = load_preset("sd15")
+    assert all(getattr(preset, part).count("/") == 1 for part in PARTS)
+    assert preset.codebook is None
+    assert preset.allow_bin == ()
+
+
+def test_a_mapping_swaps_parts_of_a_preset(tmp_path: Path) -> None:
+    swapped = {"controlnet": tmp_path, "denoising_steps": 30, "allow_bin": ["captioner"], "palette": {"sky": [1, 2, 3]}}
+    preset = load_preset({"preset": "sd15", **swapped})
+    others = asdict(load_preset("sd15"))
+    changed = {name for name, value in asdict(preset).items() if value != others[name]}
+    assert changed == swapped.keys()
+    assert preset.controlnet == str(tmp_path)
+    assert preset.allow_bin == ("captioner",)
+    assert preset.palette == {"sky": (1, 2, 3)}
+    assert load_preset({}) == load_preset({"preset": "street"}) == load_preset()
+
+
+def test_the_order_of_a_mapping_does_not_matter() -> None:
+    assert models_key({"preset": "sd15", "denoising_steps": 3}) == models_key({"denoising_steps": 3, "preset": "sd15"})
+    assert models_key("sd15") == "sd15"
+
+
+@pytest.mark.parametrize(
+    ("models", "named"),
+    [
+        ({"preset": "sd16"}, "models='sd16' is no preset; choose one of .*sd15.*street"),
+        ({"control_net": "folder"}, "'control_net'.*did you mean 'controlnet'"),
+        ({"xyz": 1}, "'xyz'.*fields are: diffusion, controlnet"),
+        ({"name": "mine"}, "'name', which is no field"),
+        ({"segmenter": ""}, r"models\['segmenter'\] is empty"),
+        ({"allow_bin": ["unet"]}, r"models\['allow_bin'\] holds 'unet'"),
+        ({"text_unit": "letter"}, r"models\['text_unit'\]='letter'"),
+        ({"decoder_precision": "int8"}, r"models\['decoder_precision'\]='int8'"),
+        ({"denoising_steps": 0}, r"models\['denoising_steps'\]=0"),
+        ({"max_features": 63}, r"models\['max_features'\]=63"),
+        ({"visual_threshold": 2}, r"models\['visual_threshold'\]=2"),
+        ({"latency_ref_s": 0}, r"models\['latency_ref_s'\]=0"),
+    ],
+)
+def test_mappings_that_make_no_preset_are_named(models: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        load_preset(models)
 
 
 def test_every_street_word_is_one_token_of_the_recovery() -> None:

@@ -1,0 +1,223 @@
+"""Full-size models at tiny size: the genuine classes, in the layouts that their repositories on the hub have."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+SIDE = 64
+CLASSES = ("wall", "building", "sky", "tree", "road", "bed ", "car", "pool table")
+"""ADE20K's "bed" has a blank at its end on the hub."""
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class TinyModels(NamedTuple):
+    """Folders of the four parts of a preset."""
+
+    diffusion: Path
+    controlnet: Path
+    captioner: Path
+    segmenter: Path
+
+
+def as_half(source: Path, target: Path) -> None:
+    """Write float32 safetensors as float16, which is the hub's ``fp16`` variant."""
+    tensors = {k: v.half() if v.is_floating_point() else v for k, v in load_file(source).items()}
+    save_file(tensors, target, {"format": "pt"})
+
+
+def as_bin(source: Path, target: Path) -> None:
+    """Replace safetensors by a pickle of the same tensors."""
+    torch.save(load_file(source), target)
+    source.unlink()
+
+
+def write_captioner(folder: Path) -> None:
+    """Salesforce/blip-image-captioning-base: pickled weights alone; its [DEC] and [ENC] lie beyond the vocabulary."""
+    from transformers import BlipConfig, BlipForConditionalGeneration
+
+    words = (
+        "[PAD] [unused0] [UNK] [CLS] [SEP] [MASK] ! a b ##s ##ing the of in on car tree road sky bed street red".split()
+    )
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {"vocab_size": len(words) + 2, "encoder_hidden_size": 16, "max_position_embeddings": 40}
+    ends = {"bos_token_id": len(words), "eos_token_id": 2, "sep_token_id": 4, "pad_token_id": 0}
+    vision = {"image_size": 32, "patch_size": 8, "initializer_range": 0.1}
+    config = BlipConfig(text_config=size | text | ends, vision_config=size | vision, projection_dim=8)
+    model = BlipForConditionalGeneration(config)
+    model.save_pretrained(folder)
+    tensors = load_file(folder / "model.safetensors")
+    # The pickle holds the tied tensors once more, and a buffer that is no longer stored.
+    for tied, source in model.all_tied_weights_keys.items():
+        tensors[tied] = tensors[source].clone()
+    tensors["text_decoder.bert.embeddings.position_ids"] = torch.arange(40)[None]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    as_bin(folder / "model.safetensors", folder / "pytorch_model.bin")
+    (folder / "generation_config.json").unlink()
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"do_lower_case": True, "tokenizer_class": "BertTokenizer"})
+    )
+    processor = {
+        "do_normalize": True,
+        "do_resize": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_processor_type": "BlipImageProcessor",
+        "image_std": [0.25, 0.25, 0.25],
+        "processor_class": "BlipProcessor",
+        "size": {"height": 32, "width": 32},
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+
+
+def write_segmenter(folder: Path) -> None:
+    """openmmlab/upernet-convnext-tiny: safetensors beside a pickle, and the auxiliary head of training."""
+    from transformers import ConvNextConfig, UperNetConfig, UperNetForSemanticSegmentation
+
+    stages = ["stage1", "stage2", "stage3", "stage4"]
+    backbone = ConvNextConfig(hidden_sizes=[8] * 4, depths=[1] * 4, out_features=stages)
+    names = dict(enumerate(CLASSES))
+    config = UperNetConfig(
+        backbone_config=backbone,
+        hidden_size=8,
+        auxiliary_in_channels=8,
+        auxiliary_channels=4,
+        id2label=names,
+        label2id={name: i for i, name in names.items()},
+    )
+    model = UperNetForSemanticSegmentation(config)
+    # Wide enough that random weights find more than one class.
+    torch.nn.init.normal_(model.decode_head.classifier.weight)
+    model.save_pretrained(folder)
+    (folder / "pytorch_model.bin").write_bytes(b"never read")
+    processor = {
+        "do_normalize": True,
+        "do_reduce_labels": False,
+        "do_resize": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_processor_type": "SegformerImageProcessor",
+        "image_std": [0.25, 0.25, 0.25],
+        "size": {"height": 32, "width": 32},
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+
+
+def write_diffusion(folder: Path, controlnet: Path) -> None:
+    """stable-diffusion-v1-5/stable-diffusion-v1-5 and lllyasviel/control_v11p_sd15_seg, as saved years ago."""
+    from diffusers import AutoencoderKL, ControlNetModel, PNDMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    words = ["a</w>", "b</w>", "ab</w>", "a", "b", "<|startoftext|>", "<|endoftext|>"]
+    text = CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        max_position_embeddings=8,
+        bos_token_id=5,
+        eos_token_id=6,
+        pad_token_id=6,
+    )
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        norm_num_groups=2,
+        cross_attention_dim=8,
+        attention_head_dim=4,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(8,) * 4,
+        norm_num_groups=2,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+    )
+    unet.save_pretrained(folder / "unet")
+    vae.save_pretrained(folder / "vae")
+    CLIPTextModel(text).save_pretrained(folder / "text_encoder")
+    PNDMScheduler(skip_prk_steps=True, steps_offset=1, beta_schedule="scaled_linear").save_pretrained(
+        folder / "scheduler"
+    )
+    ControlNetModel.from_unet(unet).save_pretrained(controlnet)
+
+    encoder = folder / "text_encoder" / "model.safetensors"
+    tensors = {f"text_model.{key.removeprefix('text_model.')}": value for key, value in load_file(encoder).items()}
+    tensors["text_model.embeddings.position_ids"] = torch.arange(8)[None]
+    save_file(tensors, encoder, {"format": "pt"})
+    decoder = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    tensors = load_file(decoder)
+    for new, old in names.items():
+        tensors = {key.replace(f".{new}.", f".{old}."): value for key, value in tensors.items()}
+    save_file(tensors, decoder, {"format": "pt"})
+
+    tokenizer = folder / "tokenizer"
+    tokenizer.mkdir()
+    (tokenizer / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (tokenizer / "merges.txt").write_text("#version: 0.2\na b</w>\n")
+    (tokenizer / "tokenizer_config.json").write_text(
+        json.dumps({"model_max_length": 8, "tokenizer_class": "CLIPTokenizer", "pad_token": "<|endoftext|>"})
+    )
+    (folder / "safety_checker").mkdir()
+    junk = ("safety_checker/model.safetensors", "unet/diffusion_pytorch_model.non_ema.safetensors", "v1-5-pruned.ckpt")
+    for name in (*junk, "unet/diffusion_pytorch_model.bin"):
+        (folder / name).write_bytes(b"never read")
+    part = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "scheduler": "PNDMScheduler"}
+    index = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.6.0"}
+    index |= {name: ["diffusers", kind] for name, kind in part.items()}
+    index |= {"text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
+    index |= {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
+    index |= {"feature_extractor": ["transformers", "CLIPImageProcessor"]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+
+    weights = controlnet / "diffusion_pytorch_model.safetensors"
+    as_half(weights, controlnet / "diffusion_pytorch_model.fp16.safetensors")
+    as_bin(weights, controlnet / "diffusion_pytorch_model.bin")
+
+
+@pytest.fixture(scope="session")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
+    """The four folders, not to be changed."""
+    root = tmp_path_factory.mktemp("originals")
+    folders = TinyModels(*(root / part for part in TinyModels._fields))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        write_diffusion(folders.diffusion, folders.controlnet)
+        write_captioner(folders.captioner)
+        write_segmenter(folders.segmenter)
+    return folders
+
+
+@pytest.fixture
+def tiny(originals: TinyModels, tmp_path: Path) -> TinyModels:
+    """Copies of the four folders, to be changed at will."""
+    return TinyModels(*(Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in originals))
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], Path]:
+    """An empty cache of the hub without network, and a function that puts a folder into it under an id."""
+    import huggingface_hub
+
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+    def put(name: str, folder: Path) -> Path:
+        storage = cache / f"models--{name.replace('/', '--')}"
+        (storage / "refs").mkdir(parents=True)
+        (storage / "refs" / "main").write_text(COMMIT)
+        return Path(shutil.copytree(folder, storage / "snapshots" / COMMIT))
+
+    return put
