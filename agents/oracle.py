@@ -27,7 +27,8 @@ import numpy as np
 
 from noma_semcom_env.link.decoding_order import minimize_latency_order, set_sinr
 from noma_semcom_env.link.sic import rates_bps
-from noma_semcom_env.recovery.table import subset_members, subset_selections
+from noma_semcom_env.recovery.subsets import subset_members, subset_selections
+from noma_semcom_env.zoo.presets import load_preset
 
 if TYPE_CHECKING:
     from noma_semcom_env.features import FeatureBank
@@ -135,7 +136,7 @@ class Oracle:
         if scenario.reward != "weighted_sum":
             raise ValueError(f"the oracle knows reward='weighted_sum' alone, not {scenario.reward!r}")
         self.name = "Oracle (pruned)" if pruned else "Oracle"
-        self.scenario = scenario
+        self.scenario = scenario.settled(load_preset(scenario.models).latency_ref_s)
         self.width = bank.width
         self.stairs = Staircases.build(lpips, bank.size_bits, bank.kept if pruned else bank.exists)
         self.exists = bank.exists
@@ -169,7 +170,7 @@ class Oracle:
         capped = np.minimum(latency_s, one.latency_cap_s)
         result: np.ndarray = (
             one.lpips_weight * lpips.mean(axis=-1)
-            + (1.0 - one.lpips_weight) * capped / one.latency_ref_s
+            + (1.0 - one.lpips_weight) * capped / one.reference_s
             + one.violation_penalty * late
         )
         return result
@@ -201,7 +202,7 @@ class Oracle:
         """(B,) the latency at which the objective is least, among those within the maximal latency."""
         one, stairs = self.scenario, self.stairs
         steps, users = images.shape
-        quality, price = one.lpips_weight / users, (1.0 - one.lpips_weight) / one.latency_ref_s
+        quality, price = one.lpips_weight / users, (1.0 - one.lpips_weight) / one.reference_s
         silent = stairs.lpips[images, 0].sum(axis=-1)
         finest = stairs.lpips[images, -1].sum(axis=-1)
         limit = np.full(steps, one.latency_cap_s)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from noma_semcom_env.features import SemanticFeatures
-from noma_semcom_env.recovery.table import RecoveryTable, subset_selections
+from noma_semcom_env.recovery.subsets import subset_selections
+from noma_semcom_env.recovery.table import RecoveryTable
 
 WIDTH = 6
 LABELS = ("", "sky", "road", "car", "tree", "person", "rain", "night")

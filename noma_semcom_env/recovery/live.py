@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ import numpy as np
 from noma_semcom_env.features import FeatureBank, SemanticFeatures
 from noma_semcom_env.recovery.perceptual import PerceptualDistance
 from noma_semcom_env.recovery.pipeline import load_recovery
-from noma_semcom_env.recovery.table import RecoveryTable, TableError, subset_members, subset_numbers
+from noma_semcom_env.recovery.subsets import subset_members, subset_numbers
+from noma_semcom_env.recovery.table import RecoveryTable, TableError
 from noma_semcom_env.recovery.tabulate import Recipe
-from noma_semcom_env.zoo.presets import load_preset
+from noma_semcom_env.zoo.presets import Models, load_preset
 
 
 class LiveRecovery:
@@ -27,7 +28,7 @@ class LiveRecovery:
         labels: Label vocabulary of the observation, entry 0 empty.
         seeds: Diffusion seeds.
         steps: Denoising steps; None is the preset's number.
-        models: Preset name.
+        models: Name of a preset or a mapping.
         lpips_net: ``"alex"`` or ``"vgg"``.
         cache_entries: Number of scored (image, subset) pairs that are kept.
     """
@@ -39,7 +40,7 @@ class LiveRecovery:
         labels: Sequence[str],
         seeds: Sequence[int] = (0, 1),
         steps: int | None = None,
-        models: str = "street",
+        models: Models = "street",
         lpips_net: str = "alex",
         cache_entries: int = 65_536,
     ) -> None:
@@ -53,14 +54,14 @@ class LiveRecovery:
         self._score = lru_cache(maxsize=cache_entries)(self._score_one)
 
     @classmethod
-    def from_table(cls, table: RecoveryTable, models: str = "street", lpips_net: str = "alex") -> LiveRecovery:
+    def from_table(cls, table: RecoveryTable, models: Models = "street", lpips_net: str = "alex") -> LiveRecovery:
         """The live counterpart of a table, on its images and features, with its seeds and steps.
 
         Its LPIPS equals the table's entry to 1e-3.
 
         Args:
             table: Made by the same models.
-            models: Preset name.
+            models: Name of a preset or a mapping.
             lpips_net: ``"alex"`` or ``"vgg"``.
 
         Raises:
@@ -104,16 +105,56 @@ class LiveRecovery:
         return float(values.astype(np.float64).mean())
 
 
-def _check_origin(table: RecoveryTable, models: str, lpips_net: str) -> None:
+class SampledRecovery:
+    """A table that holds a sample of the subsets, with the live pipeline for the others.
+
+    The models are loaded when the first subset is met that the table lacks.
+
+    Args:
+        table: Holds a sample.
+        models: Name of a preset or a mapping; must be what made the table.
+        lpips_net: ``"alex"`` or ``"vgg"``.
+    """
+
+    is_full = False
+
+    def __init__(self, table: RecoveryTable, models: Models = "street", lpips_net: str = "alex") -> None:
+        self.table = table
+        self.features = table.features
+        self.bank = table.bank
+        self._models, self._lpips_net = models, lpips_net
+
+    @cached_property
+    def _live(self) -> LiveRecovery:
+        return LiveRecovery.from_table(self.table, self._models, self._lpips_net)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SampledRecovery:
+        """Itself; see :class:`LiveRecovery`."""
+        return self
+
+    def lpips(self, images: np.ndarray, selection: np.ndarray) -> np.ndarray:
+        """Look up, or recover and score; see :meth:`LiveRecovery.lpips`.
+
+        Raises:
+            TableError: If a subset is not in the table and other models made that.
+        """
+        values = self.table.known_lpips(images, selection)
+        missing = np.isnan(values)
+        if missing.any():
+            values[missing] = self._live.lpips(images[missing], selection[missing])
+        return values
+
+
+def _check_origin(table: RecoveryTable, models: Models, lpips_net: str) -> None:
     """Refuse a table whose entries the live pipeline could not reproduce."""
     where, made_by = f"recovery table {table.path or '(in memory)'}", table.provenance
     for key in ("denoising_steps", "diffusion_seeds"):
         if key not in made_by:
             raise TableError(f"{where} does not say its {key}; recovery='live' needs them. Tabulate it again")
-    wanted = Recipe(models, made_by["denoising_steps"], tuple(made_by["diffusion_seeds"]), lpips_net).provenance()
-    for key in ("models", "lpips_net", "models_sha256"):
-        if made_by.get(key) != wanted[key]:
+    wanted = Recipe(models, int(made_by["denoising_steps"]), made_by["diffusion_seeds"], lpips_net).origin()
+    for key, value in wanted.items():
+        if made_by.get(key) != value:
             raise TableError(
-                f"{where} was made with {key}={made_by.get(key)!r} but recovery='live' would run {wanted[key]!r}, so "
-                "the two would not agree. Name what made the table (models=, lpips_net=), or tabulate the images again"
+                f"{where} was made with {key}={made_by.get(key)!r} but recovery='live' would run {value!r}, so the two "
+                "would not agree. Name what made the table (models=, lpips_net=), or tabulate the images again"
             )

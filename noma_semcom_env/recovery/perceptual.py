@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import torch
 
+VGG_BACKBONE: Final = "vgg16-397923af.pth"
+VGG_URL: Final = f"https://download.pytorch.org/models/{VGG_BACKBONE}"
 BUNDLED_WEIGHTS = Path(__file__).parents[1] / "zoo" / "weights" / "lpips" / "alex.safetensors"
 
 
@@ -17,14 +19,13 @@ class PerceptualDistance:
     """LPIPS v0.1 of the ``lpips`` package.
 
     Args:
-        net: ``"alex"`` (bundled backbone and heads) or ``"vgg"`` (the ``lpips`` package's own loader, which fetches
-            torchvision's backbone and so needs a network the first time; both are ``.pth`` files, read as plain
-            tensors).
+        net: ``"alex"`` (bundled backbone and heads) or ``"vgg"`` (heads of the ``lpips`` package on torchvision's
+            backbone, which is fetched the first time; both are ``.pth`` files, read as plain tensors).
 
     Raises:
         ValueError: If ``net`` is unknown.
         ImportError: If the ``models`` extra is not installed.
-        ModelLoadError: If the bundled weights are missing or changed.
+        ModelLoadError: If the bundled weights are missing or changed, or torchvision's cannot be had.
     """
 
     def __init__(self, net: str = "alex") -> None:
@@ -59,13 +60,14 @@ def _load(net: str) -> torch.nn.Module:
         raise ImportError("LPIPS needs the extra 'models': pip install 'noma-semcom-env[models]'") from error
     from noma_semcom_env.zoo.loading import ModelLoadError, check_sums
 
-    if net == "vgg":
-        model = lpips.LPIPS(net="vgg", verbose=False)
-    else:
-        with warnings.catch_warnings():
-            # lpips 0.1.4 builds its trunk with torchvision's old keyword.
-            warnings.filterwarnings("ignore", category=UserWarning, module=r"torchvision\.models\._utils")
+    with warnings.catch_warnings():
+        # lpips 0.1.4 builds its trunk with torchvision's old keyword.
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"torchvision\.models\._utils")
+        if net == "vgg":
+            model = _load_vgg(lpips)
+        else:
             model = lpips.LPIPS(net="alex", pnet_rand=True, pretrained=False, verbose=False)
+    if net == "alex":
         check_sums(BUNDLED_WEIGHTS.parent)
         weights = {name: value.float() for name, value in load_file(BUNDLED_WEIGHTS).items()}
         heads = {name.replace("lin", "lins.", 1): value for name, value in weights.items() if name.startswith("lin")}
@@ -77,3 +79,18 @@ def _load(net: str) -> torch.nn.Module:
             )
     network: torch.nn.Module = model.eval().requires_grad_(False)
     return network
+
+
+def _load_vgg(lpips: Any) -> Any:
+    import torch
+
+    from noma_semcom_env.zoo.loading import ModelLoadError
+
+    try:
+        return lpips.LPIPS(net="vgg", verbose=False)
+    except Exception as error:  # of transport, of a file that is cut off, or of one that is no tensors
+        home = Path(torch.hub.get_dir()) / "checkpoints"
+        raise ModelLoadError(
+            f"lpips_net='vgg' needs torchvision's {VGG_BACKBONE}, which could not be had "
+            f"({type(error).__name__}: {error}); where there is a network, fetch {VGG_URL}, and put it into {home}"
+        ) from error

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from noma_semcom_env.features import SemanticFeatures
 from noma_semcom_env.recovery.perceptual import PerceptualDistance
-from noma_semcom_env.zoo.presets import load_preset
+from noma_semcom_env.zoo.presets import PRECISIONS, Models, load_preset, models_key
 
 if TYPE_CHECKING:
     import torch
+
+_DENOISED_PIXELS: Final = 64 * 64**2
+_DECODED_PIXELS: Final = 16 * 64**2
+"""Pixels that are computed together on a CPU: more of them would leave its cache, fewer leave it idle."""
+
+_GPU_BATCH: Final = 8
+
+
+class RecoveryError(RuntimeError):
+    """The pipeline gave an image that is none; the message names the prompt and the remedy."""
 
 
 class DiffusionRecovery:
@@ -23,24 +34,38 @@ class DiffusionRecovery:
         pipeline: A ``StableDiffusionControlNetPipeline``. Resolution, latent shape and scheduler come from it.
         palette: Conditioning colour (0 to 255) of each mask label. A label without a colour is left black.
         steps: Denoising steps T.
-        batch_size: Images denoised together.
+        batch_size: Images denoised together; None is what suits the resolution and the device.
+        decoder_precision: ``"float32"``, or ``"bfloat16"`` for the products inside the autoencoder's decoder.
 
     Raises:
-        ValueError: If ``steps`` or ``batch_size`` is below 1.
+        ValueError: If ``steps`` or ``batch_size`` is below 1, or the precision is unknown.
     """
 
     def __init__(
-        self, pipeline: Any, palette: Mapping[str, tuple[int, int, int]], steps: int, batch_size: int = 64
+        self,
+        pipeline: Any,
+        palette: Mapping[str, tuple[int, int, int]],
+        steps: int,
+        batch_size: int | None = None,
+        decoder_precision: str = "float32",
     ) -> None:
         for name, value in (("steps", steps), ("batch_size", batch_size)):
-            if value < 1:
+            if value is not None and value < 1:
                 raise ValueError(f"{name}={value!r} must be at least 1")
+        if decoder_precision not in PRECISIONS:
+            raise ValueError(f"decoder_precision={decoder_precision!r} is unknown; choose one of {PRECISIONS}")
         self.pipeline = pipeline
         self.palette = dict(palette)
         self.steps = steps
-        self.batch_size = batch_size
+        self.decoder_precision = decoder_precision
         self.pipeline.set_progress_bar_config(disable=True)
+        # The segmentation map is the same at every step, and so is what the ControlNet's first layers make of it.
+        conditioning = pipeline.controlnet.controlnet_cond_embedding
+        conditioning.forward = _remember_last(conditioning.forward)
         self.resolution = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+        least = 1 if pipeline.device.type == "cpu" else _GPU_BATCH
+        self.batch_size = batch_size or max(least, _DENOISED_PIXELS // self.resolution**2)
+        self._decoded_together = max(1, _DECODED_PIXELS // self.resolution**2)
         self._latent = (pipeline.unet.config.in_channels, *(2 * (pipeline.unet.config.sample_size,)))
 
     def recover(
@@ -55,6 +80,9 @@ class DiffusionRecovery:
 
         Returns:
             (B, S, H, W, 3) uint8.
+
+        Raises:
+            RecoveryError: If a recovery is not finite.
         """
         recovered = np.concatenate([b.numpy() for b in self._batches(features, selections, seeds)])
         images = np.round(recovered.transpose(0, 2, 3, 1) * 255).astype(np.uint8)
@@ -79,19 +107,33 @@ class DiffusionRecovery:
 
         Returns:
             (B, S) float32.
+
+        Raises:
+            ValueError: If the raw images have another shape than the recovered ones, or are not of uint8.
+            RecoveryError: If a recovery is not finite.
         """
         import torch
 
+        wanted = (len(features), self.resolution, self.resolution, 3)
+        if raw.shape != wanted or raw.dtype != np.uint8:
+            raise ValueError(
+                f"raw has shape {raw.shape} and dtype {raw.dtype}; {wanted} of uint8 in 0..255 is needed: resize the "
+                "images, and multiply float images in [0, 1] by 255"
+            )
         values, start = [], 0
         for recovered in self._batches(features, selections, seeds):
             owner = np.arange(start, start + len(recovered)) // len(seeds)
-            reference = torch.from_numpy(raw[owner]).permute(0, 3, 1, 2).float() / 255
+            # A batch of one image's subsets needs the raw image's own features once.
+            needed = owner[:1] if (raw[owner] == raw[owner[0]]).all() else owner
+            reference = torch.from_numpy(raw[needed]).permute(0, 3, 1, 2).float() / 255
             with torch.inference_mode():
                 values.append(distance(reference, recovered).numpy())
             start += len(recovered)
         return np.concatenate(values).reshape(len(features), len(seeds))
 
-    def _batches(self, features: Sequence[SemanticFeatures], selections: np.ndarray, seeds: Sequence[int]) -> Any:
+    def _batches(
+        self, features: Sequence[SemanticFeatures], selections: np.ndarray, seeds: Sequence[int]
+    ) -> Iterator[torch.Tensor]:
         """Recovered images in [0, 1], (b, 3, H, W), image by image with the seeds innermost."""
         import torch
 
@@ -100,15 +142,24 @@ class DiffusionRecovery:
             raise ValueError(f"selections has shape {selections.shape}; ({len(features)}, F) is needed")
         noise = torch.stack([self._noise(seed) for seed in seeds])
         chosen = [one.selected(row) for one, row in zip(features, selections, strict=True)]
-        embeddings = self._embed([" ".join(texts) for _, texts in chosen])
+        prompts = [" ".join(texts) for _, texts in chosen]
+        embeddings = self._embed(prompts)
         jobs = [(i, s) for i in range(len(features)) for s in range(len(seeds))]
         for start in range(0, len(jobs), self.batch_size):
             batch = jobs[start : start + self.batch_size]
             rows = [i for i, _ in batch]
             pictures = {i: self._conditioning(features[i], chosen[i][0]) for i in set(rows)}
-            yield self._denoise(
-                embeddings[rows], torch.stack([pictures[i] for i in rows]), noise[[s for _, s in batch]]
+            recovered = self._decode(
+                self._denoise(embeddings[rows], torch.stack([pictures[i] for i in rows]), noise[[s for _, s in batch]])
             )
+            finite = recovered.flatten(1).isfinite().all(1)
+            if not finite.all():
+                row = rows[int(finite.int().argmin())]
+                raise RecoveryError(
+                    f"the recovery of {features[row].image_id!r} from the prompt {prompts[row]!r} is not finite; the "
+                    "models overflow on it (an empty prompt can do that): use another checkpoint or scheduler"
+                )
+            yield recovered.clamp(0, 1)
 
     def _noise(self, seed: int) -> torch.Tensor:
         import torch
@@ -123,7 +174,7 @@ class DiffusionRecovery:
         tokenizer, encoder = self.pipeline.tokenizer, self.pipeline.text_encoder
         ids = tokenizer(
             unique, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
-        ).input_ids
+        ).input_ids.to(encoder.device)
         with torch.inference_mode():
             encoded = torch.cat([encoder(part).last_hidden_state for part in ids.split(256)])
         place = {prompt: i for i, prompt in enumerate(unique)}
@@ -142,40 +193,67 @@ class DiffusionRecovery:
         import torch
 
         with torch.inference_mode():
-            images: torch.Tensor = self.pipeline(
+            latents: torch.Tensor = self.pipeline(
                 prompt_embeds=embeddings,
                 image=pictures,
                 latents=noise,
                 num_inference_steps=self.steps,
                 guidance_scale=1.0,
-                output_type="pt",
+                output_type="latent",
             ).images
-        return images.float().clamp(0, 1)
+        return latents
+
+    def _decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """(b, 3, H, W) float32 on the CPU, in [0, 1] but for what the decoder overshoots."""
+        import torch
+
+        vae = self.pipeline.vae
+        low = torch.autocast(vae.device.type, torch.bfloat16) if self.decoder_precision == "bfloat16" else nullcontext()
+        with torch.inference_mode(), low:
+            scaled = latents / vae.config.scaling_factor
+            parts = [vae.decode(part).sample for part in scaled.split(self._decoded_together)]
+        return torch.cat(parts).float().cpu() / 2 + 0.5
 
 
-def load_recovery(models: str = "street", steps: int | None = None) -> DiffusionRecovery:
+def _remember_last(compute: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A function of one tensor that answers at once when it is given the very same tensor again."""
+    last: list[torch.Tensor] = []
+
+    def remembered(given: torch.Tensor) -> torch.Tensor:
+        if not last or last[0] is not given:
+            last[:] = given, compute(given)
+        return last[1]
+
+    return remembered
+
+
+def load_recovery(models: Models = "street", steps: int | None = None, device: str | None = None) -> DiffusionRecovery:
     """The recovery of a preset, loaded once.
 
     Args:
-        models: Preset name.
-        steps: Denoising steps; the preset's own number by default.
+        models: Name of a preset or a mapping; see :func:`noma_semcom_env.zoo.presets.load_preset`.
+        steps: Denoising steps; None is the preset's number.
+        device: Where the models run; None is a GPU if there is one, except for the bundled models, whose tables are
+            made on a CPU.
 
     Raises:
         ValueError: If the preset is unknown.
         ModelLoadError: If a model cannot be loaded or is damaged.
     """
-    return _load(models, load_preset(models).denoising_steps if steps is None else steps)
+    return _load(models_key(models), load_preset(models).denoising_steps if steps is None else steps, device)
 
 
 @lru_cache(maxsize=4)
-def _load(models: str, steps: int) -> DiffusionRecovery:
+def _load(key: str, steps: int, device: str | None) -> DiffusionRecovery:
+    from noma_semcom_env.zoo.devices import choose_device
     from noma_semcom_env.zoo.loading import load_diffusion
 
-    preset = load_preset(models)
-    pipeline = load_diffusion(preset.diffusion, preset.controlnet)
+    preset = load_preset(key)
+    pipeline = load_diffusion(preset.diffusion, preset.controlnet, preset.allow_bin)
     import torch
 
     # A third faster on CPUs; the numbers stay the same to rounding.
     for part in (pipeline.unet, pipeline.controlnet, pipeline.vae):
         part.to(memory_format=torch.channels_last)
-    return DiffusionRecovery(pipeline, preset.palette, steps)
+    pipeline.to(choose_device(preset, device))
+    return DiffusionRecovery(pipeline, preset.palette, steps, decoder_precision=preset.decoder_precision)

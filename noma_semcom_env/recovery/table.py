@@ -1,7 +1,8 @@
 """Tabulated recovery: L(image, subset of features) for every subset, computed by the real pipeline beforehand.
 
 A table is one ``.npz`` without objects. It holds the images' features and pictures, the LPIPS of every subset for each
-diffusion seed, a JSON record of what made it, and a SHA-256 sum over all of that. Reading needs NumPy alone.
+diffusion seed, a JSON record of what made it, and a SHA-256 sum over all of that. Reading needs NumPy alone. Where an
+image has too many subsets, a table holds a declared sample of them.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from typing import Any, Final
 import numpy as np
 
 from noma_semcom_env.features import FeatureBank, SemanticFeatures
+from noma_semcom_env.recovery.subsets import subset_numbers
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 BUNDLED: Final = Path(__file__).parent / "tables"
 
+PADDING: Final = np.iinfo(np.int64).max
+"""Fills up the rows of :attr:`RecoveryTable.subsets`; larger than the number of any subset."""
 
-_CONTENT: Final = frozenset("format lpips images masks size_bits importance kept texts labels provenance".split())
+_CONTENT: Final = frozenset("format width lpips images masks size_bits importance kept texts labels provenance".split())
 
 
 class TableError(ValueError):
@@ -32,16 +36,20 @@ class TableError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class RecoveryTable:
-    """LPIPS of every subset of every image's features.
+    """LPIPS of subsets of every image's features: of all, or of a sample.
 
     Attributes:
         features: One entry an image.
         images: (I, H, W, 3) uint8 raw images.
-        lpips_by_seed: (I, S, 2**F) float32. Subset ``sum_f selection[f] << f``; NaN where a subset holds features that
-            the image does not have.
+        lpips_by_seed: (I, S, E) float32. In a full table E is 2**F and the entry of subset
+            ``sum_f selection[f] << f`` stands at that place; NaN where a subset holds features that the image does not
+            have. In a sample the entries stand in the order of ``subsets``, NaN at the end of short rows.
         labels: Label vocabulary, entry 0 empty; see :class:`~noma_semcom_env.features.FeatureBank`.
         provenance: What made the table: models' hashes, denoising steps, diffusion seeds, split, LPIPS network.
         path: The file that it was read from, or None.
+        subsets: (I, E) int64 numbers of the subsets of a sample, ascending, :data:`PADDING` at the end of short rows;
+            None for a full table.
+        width: F, the padded number of features; that of a full table follows from E.
     """
 
     features: tuple[SemanticFeatures, ...]
@@ -50,28 +58,38 @@ class RecoveryTable:
     labels: tuple[str, ...]
     provenance: Mapping[str, Any]
     path: Path | None = None
+    subsets: np.ndarray | None = None
+    width: int = -1
 
     def __post_init__(self) -> None:
-        entries = self.lpips_by_seed.shape[-1]
-        if self.lpips_by_seed.ndim != 3 or entries != 1 << self.width or len(self.lpips_by_seed) != len(self.features):
-            raise TableError(
-                f"lpips_by_seed has shape {self.lpips_by_seed.shape}; ({len(self.features)}, seeds, 2**F) is needed"
-            )
-        if self.lpips_by_seed.shape[1] == 0:
+        values = self.lpips_by_seed
+        if self.width < 0 and values.ndim == 3 and self.subsets is None:
+            object.__setattr__(self, "width", values.shape[2].bit_length() - 1)
+        images, entries = len(self.features), 1 << self.width if self.subsets is None else self.subsets.shape[-1]
+        if values.ndim != 3 or values.shape[::2] != (images, entries):
+            raise TableError(f"lpips_by_seed has shape {values.shape}; ({images}, seeds, {entries}) is needed")
+        if values.shape[1] == 0:
             raise TableError("lpips_by_seed holds no diffusion seed; at least one is needed")
-        if len(self.images) != len(self.features):
-            raise TableError(f"images has {len(self.images)} entries for {len(self.features)} images' features")
-        possible = _possible(self.features, entries)
-        values = np.moveaxis(self.lpips_by_seed, 1, 2)
-        if not np.isfinite(values[possible]).all():
-            raise TableError(
-                "the table is incomplete: some subset of an image's features has no LPIPS; tabulate it again"
-            )
+        if len(self.images) != images:
+            raise TableError(f"images has {len(self.images)} entries for {images} images' features")
+        if self.subsets is not None and (len(self.subsets) != images or (np.diff(self.subsets) < 0).any()):
+            raise TableError("subsets must hold a row of ascending numbers for each image; tabulate it again")
+        for row in range(images):
+            if not np.isfinite(values[row][:, : len(self.subsets_of(row))]).all():
+                raise TableError(
+                    "the table is incomplete: some subset of an image's features has no LPIPS; tabulate it again"
+                )
 
     @property
-    def width(self) -> int:
-        """F, the padded number of features."""
-        return int(self.lpips_by_seed.shape[-1]).bit_length() - 1
+    def is_full(self) -> bool:
+        """Whether every subset of every image has its entry; exactness and the oracle need that."""
+        return self.subsets is None
+
+    def subsets_of(self, row: int) -> np.ndarray:
+        """(n,) int64, ascending: the numbers of the subsets of an image that have an entry."""
+        if self.subsets is None:
+            return np.arange(1 << self.features[row].count, dtype=np.int64)
+        return self.subsets[row, : np.searchsorted(self.subsets[row], PADDING)]
 
     @cached_property
     def bank(self) -> FeatureBank:
@@ -80,8 +98,8 @@ class RecoveryTable:
 
     @cached_property
     def mean(self) -> np.ndarray:
-        """(I, 2**F) float64 mean over the diffusion seeds; NaN where a subset cannot be."""
-        mean: np.ndarray = self.lpips_by_seed.astype(np.float64).mean(axis=1)
+        """(I, E) float64 mean over the diffusion seeds; NaN where a subset cannot be."""
+        mean: np.ndarray = self.lpips_by_seed.mean(axis=1, dtype=np.float64)
         return mean
 
     def lpips(self, images: np.ndarray, selection: np.ndarray) -> np.ndarray:
@@ -93,8 +111,30 @@ class RecoveryTable:
 
         Returns:
             (...) float64.
+
+        Raises:
+            TableError: If the table holds a sample without one of the selections.
         """
-        values: np.ndarray = self.mean[images, subset_numbers(selection & self.bank.exists[images])]
+        values = self.known_lpips(images, selection)
+        if not self.is_full and np.isnan(values).any():
+            image = self.features[int(images[np.isnan(values)].flat[0])]
+            raise TableError(
+                f"recovery table {self.path or '(in memory)'} holds a sample of the {1 << image.count} subsets of "
+                f"{image.image_id!r}, and not this one; recovery='live' computes any"
+            )
+        return values
+
+    def known_lpips(self, images: np.ndarray, selection: np.ndarray) -> np.ndarray:
+        """Like :meth:`lpips`, with NaN where a sample lacks the selection."""
+        numbers = subset_numbers(selection & self.bank.exists[images])
+        if self.subsets is None:
+            found: np.ndarray = self.mean[images, numbers]
+            return found
+        values = np.full(numbers.shape, np.nan)
+        for row in np.unique(images):
+            here = images == row
+            place = np.minimum(np.searchsorted(self.subsets[row], numbers[here]), self.subsets.shape[1] - 1)
+            values[here] = np.where(self.subsets[row, place] == numbers[here], self.mean[row, place], np.nan)
         return values
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RecoveryTable:
@@ -148,33 +188,15 @@ def _read(path: Path, changed_ns: int, size: int) -> RecoveryTable:
         ) from error
     if "sha256" not in arrays or str(arrays.pop("sha256")) != _digest(arrays):
         raise TableError(f"recovery table {path} does not fit its SHA-256 sum; restore the file or tabulate it again")
+    if "format" in arrays and int(arrays["format"]) != FORMAT:
+        raise TableError(
+            f"recovery table {path} has format {int(arrays['format'])}; this version reads format {FORMAT}: tabulate "
+            "it again"
+        )
     missing = sorted(_CONTENT - arrays.keys())
     if missing:
         raise TableError(f"recovery table {path} holds no {', '.join(missing)}; tabulate it again")
     return _from_arrays(arrays, path)
-
-
-def subset_numbers(selection: np.ndarray) -> np.ndarray:
-    """(...) int64 number ``sum_f selection[f] << f`` of the subset that each selection (..., F) is."""
-    numbers: np.ndarray = selection @ (1 << np.arange(selection.shape[-1], dtype=np.int64))
-    return numbers
-
-
-def subset_members(numbers: np.ndarray, width: int) -> np.ndarray:
-    """(..., width) bool selection that each number (...) of a subset stands for; undoes :func:`subset_numbers`."""
-    members: np.ndarray = (np.asarray(numbers)[..., None] >> np.arange(width)) & 1 == 1
-    return members
-
-
-def subset_selections(count: int, width: int) -> np.ndarray:
-    """(2**count, width) bool: the selection of each subset of the first ``count`` features, in table order."""
-    return subset_members(np.arange(1 << count), width)
-
-
-def _possible(features: Sequence[SemanticFeatures], entries: int) -> np.ndarray:
-    limit = np.array([1 << one.count for one in features])
-    possible: np.ndarray = np.arange(entries) < limit[:, None]
-    return possible
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -198,7 +220,10 @@ def _to_arrays(table: RecoveryTable) -> dict[str, np.ndarray]:
         for one in table.features
     ]
     return {
+        **({} if table.subsets is None else {"subsets": table.subsets}),
+        **_matches(table.features),
         "format": np.array(FORMAT),
+        "width": np.array(table.width),
         "lpips": table.lpips_by_seed,
         "images": table.images,
         "masks": np.packbits(np.concatenate([one.masks for one in table.features]), axis=-1),
@@ -211,17 +236,21 @@ def _to_arrays(table: RecoveryTable) -> dict[str, np.ndarray]:
     }
 
 
+def _matches(features: Sequence[SemanticFeatures]) -> dict[str, np.ndarray]:
+    """The images' matchings one after the other, if all are known."""
+    known = [one.matches.ravel() for one in features if one.matches is not None]
+    return {"matches": np.concatenate(known)} if known and len(known) == len(features) else {}
+
+
 def _from_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> RecoveryTable:
-    if int(arrays["format"]) != FORMAT:
-        raise TableError(
-            f"recovery table {path} has format {int(arrays['format'])}; this version reads format {FORMAT}"
-        )
     side = arrays["images"].shape[2]
     masks = np.unpackbits(arrays["masks"], axis=-1, count=side).astype(bool)
-    features, mask_start, start = [], 0, 0
+    features, mask_start, start, match_start = [], 0, 0, 0
+    all_matches = arrays.get("matches")
     for text in json.loads(str(arrays["texts"])):
         mask_end = mask_start + len(text["mask_labels"])
-        end = start + len(text["mask_labels"]) + len(text["phrases"])
+        shape = len(text["mask_labels"]), len(text["phrases"])
+        end, match_end = start + sum(shape), match_start + shape[0] * shape[1]
         features.append(
             SemanticFeatures(
                 image_id=text["image_id"],
@@ -233,9 +262,10 @@ def _from_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> RecoveryTable:
                 size_bits=arrays["size_bits"][start:end],
                 importance=arrays["importance"][start:end],
                 kept=arrays["kept"][start:end],
+                matches=None if all_matches is None else all_matches[match_start:match_end].reshape(shape),
             )
         )
-        mask_start, start = mask_end, end
+        mask_start, start, match_start = mask_end, end, match_end
     return RecoveryTable(
         features=tuple(features),
         images=arrays["images"],
@@ -243,4 +273,6 @@ def _from_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> RecoveryTable:
         labels=tuple(json.loads(str(arrays["labels"]))),
         provenance=json.loads(str(arrays["provenance"])),
         path=path,
+        subsets=arrays.get("subsets"),
+        width=int(arrays["width"]),
     )

@@ -1,29 +1,29 @@
-"""Builds recovery tables: LPIPS of every subset of every image's features, by the real pipeline, resumable."""
+"""Builds recovery tables: LPIPS of subsets of every image's features, by the real pipeline, resumable."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from noma_semcom_env.features import SemanticFeatures
-from noma_semcom_env.recovery.table import RecoveryTable, load_table, subset_selections
+from noma_semcom_env.recovery.subsets import SAMPLE, sample_subsets
+from noma_semcom_env.recovery.table import PADDING, RecoveryTable, load_table
+from noma_semcom_env.recovery.workers import Computation, Job, compute_here, compute_on_ray
 from noma_semcom_env.zoo.loading import models_digest
-from noma_semcom_env.zoo.presets import load_preset
+from noma_semcom_env.zoo.presets import Models, load_preset
 
-_CHUNK = 256
+MAX_TABLE_ENTRIES: Final = 4096
+"""Subsets of an image that are tabulated at most, unless told otherwise."""
+
+_JOB_PIXELS: Final = 256 * 64**2
 
 
 @dataclass(frozen=True)
@@ -31,27 +31,49 @@ class Recipe:
     """What an entry depends on besides image and features.
 
     Attributes:
-        models: Preset name.
-        steps: Denoising steps T.
+        models: Name of a preset or a mapping.
+        steps: Denoising steps T; None is the preset's number.
         seeds: Diffusion seeds, common to all subsets of all images.
         lpips_net: LPIPS backbone.
+
+    Raises:
+        ValueError: If there is no seed, one twice or a negative one, or fewer than one step.
     """
 
-    models: str
-    steps: int
-    seeds: tuple[int, ...]
+    models: Models = "street"
+    steps: int | None = None
+    seeds: tuple[int, ...] = (0, 1)
     lpips_net: str = "alex"
 
-    def provenance(self) -> dict[str, Any]:
-        """Record for the table, with a SHA-256 sum over the recovery models' files."""
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seeds", tuple(int(seed) for seed in self.seeds))
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"seeds={self.seeds!r} must be distinct whole numbers of at least 0, one or more")
+        if self.steps is None:
+            object.__setattr__(self, "steps", load_preset(self.models).denoising_steps)
+        if int(self.steps or 0) < 1:
+            raise ValueError(f"steps={self.steps!r} must be at least 1")
+
+    @property
+    def computation(self) -> Computation:
+        """What is done with each job."""
+        return Computation(self.models, int(self.steps or 0), self.lpips_net)
+
+    def origin(self) -> dict[str, Any]:
+        """What an entry of any seed depends on, with a SHA-256 sum over the recovery models' files."""
         preset = load_preset(self.models)
         return {
-            "models": self.models,
+            "models": preset.name,
             "models_sha256": models_digest([preset.diffusion, preset.controlnet]),
+            "palette": hashlib.sha256(json.dumps(preset.palette, sort_keys=True).encode()).hexdigest()[:16],
             "denoising_steps": self.steps,
-            "diffusion_seeds": list(self.seeds),
+            "decoder_precision": preset.decoder_precision,
             "lpips_net": self.lpips_net,
         }
+
+    def provenance(self) -> dict[str, Any]:
+        """Record for the table."""
+        return {**self.origin(), "diffusion_seeds": list(self.seeds)}
 
 
 def tabulate(
@@ -61,12 +83,15 @@ def tabulate(
     recipe: Recipe,
     processes: int | None = None,
     record: dict[str, Any] | None = None,
+    ray_address: str | None = None,
+    max_table_entries: int = MAX_TABLE_ENTRIES,
 ) -> RecoveryTable:
     """Compute and save a table; what an interrupted run has finished is taken up again.
 
-    Entries that a table at ``output`` already holds are taken over, so that sizes and pruning can change without
-    computing anything again. Each image's entries are written beside ``output`` as soon as they are computed, under a
-    name that holds a hash of the image, its features and the recipe, and removed once the table is saved.
+    Entries that a table at ``output`` already holds are taken over, so that images and seeds can be added, and sizes
+    and pruning can change, without computing anything again. What is computed is written beside ``output`` as soon as
+    it is there, one file an image and seed, under a name that holds a hash of the image, its features and the recipe,
+    and removed once the table is saved.
 
     Args:
         images: (I, H, W, 3) uint8.
@@ -75,65 +100,138 @@ def tabulate(
         recipe: Models, steps and seeds.
         processes: Worker processes, one thread each; all cores by default.
         record: More provenance to store.
+        ray_address: Of a Ray cluster that computes instead of this machine; ``"auto"`` finds a running one,
+            ``"local"`` starts one here.
+        max_table_entries: Where an image has more subsets, so many of them are tabulated, a sample that
+            :func:`~noma_semcom_env.recovery.subsets.sample_subsets` draws.
 
     Returns:
         The finished table.
 
     Raises:
         ValueError: If an image has more features than the preset's width, the lengths differ, the images are not of
-            uint8, or ``output`` holds entries that would be lost.
+            uint8, ``max_table_entries`` is too small, or ``output`` holds entries that would be lost.
         TableError: If ``output`` is there and damaged.
         ModelLoadError: If the preset's models are missing or damaged.
     """
     preset = load_preset(recipe.models)
     width = preset.max_features
-    if len(images) != len(features):
-        raise ValueError(f"images has {len(images)} entries but features has {len(features)}; one each is needed")
+    if len(images) != len(features) or not len(images):
+        raise ValueError(f"images has {len(images)} entries and features {len(features)}; one each is needed")
     if images.ndim != 4 or images.dtype != np.uint8:
         raise ValueError(f"images has shape {images.shape} and dtype {images.dtype}; (I, H, W, 3) of uint8 is needed")
     for one in features:
         if one.count > width:
             raise ValueError(f"image {one.image_id!r} has {one.count} features; at most {width} can be tabulated")
-    provenance = recipe.provenance()
-    parts = output.with_name(output.stem + ".parts")
-    digests = [_entry_digest(image, one, provenance) for image, one in zip(images, features, strict=True)]
-    known = _known_entries(output, provenance)
-    dropped = len(known.keys() - set(digests))
-    if dropped:
-        raise ValueError(f"{output} holds {dropped} images that this run would drop; name another file, or delete it")
-    parts.mkdir(parents=True, exist_ok=True)
-    shards = [parts / f"{digest}.npy" for digest in digests]
-    waiting = [i for i, digest in enumerate(digests) if digest not in known and not shards[i].is_file()]
-    work = [len(recipe.seeds) << one.count for one in features]
-    with _progress() as bar, _one_thread_each():
-        task = bar.add_task("recoveries", total=sum(work), completed=sum(work) - sum(work[i] for i in waiting), rate="")
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=(recipe,))
-        try:
-            jobs = {pool.submit(_tabulate_one, images[i], features[i], shards[i]): i for i in waiting}
-            for job in as_completed(jobs):
-                job.result()
-                bar.advance(task, work[jobs[job]])
-                speed = bar.tasks[0].speed
-                bar.update(task, rate=f"{speed:.1f}/s" if speed else "")
-                if not bar.console.is_terminal:  # there a bar shows at its end alone
-                    left = bar.tasks[0].time_remaining
-                    bar.console.print(f"{bar.tasks[0].completed:.0f} of {sum(work)} recoveries, {left or 0:.0f} s left")
-        finally:
-            # On an error or Ctrl-C, images that wait are given up; those in hand are finished and kept.
-            pool.shutdown(cancel_futures=True)
-    values = np.full((len(features), len(recipe.seeds), 1 << width), np.nan, dtype=np.float32)
-    for i, (digest, one) in enumerate(zip(digests, features, strict=True)):
-        entries = known[digest] if digest in known else np.load(shards[i], allow_pickle=False)
-        values[i, :, : 1 << one.count] = entries
-    table = RecoveryTable(tuple(features), images, values, preset.labels, {**(record or {}), **provenance}, output)
+    subsets = [sample_subsets(one, max_table_entries) for one in features]
+    shards = _Shards(images, features, subsets, recipe, output)
+    jobs = shards.jobs()
+    with _progress() as bar:
+        total, missing = sum(map(len, subsets)) * len(recipe.seeds), sum(len(job.subsets) for job in jobs)
+        task = bar.add_task("recoveries", total=total, completed=total - missing, rate="")
+        compute = recipe.computation
+        done = compute_on_ray(compute, jobs, ray_address) if ray_address else compute_here(compute, jobs, processes)
+        for job, values in done:
+            shards.add(job, values)
+            bar.advance(task, len(values))
+            speed = bar.tasks[0].speed
+            bar.update(task, rate=f"{speed:.1f}/s" if speed else "")
+            if not bar.console.is_terminal:  # there a bar shows at its end alone
+                left = bar.tasks[0].time_remaining
+                bar.console.print(f"{bar.tasks[0].completed:.0f} of {total} recoveries, {left or 0:.0f} s left")
+    full = 1 << width <= max_table_entries
+    table = RecoveryTable(
+        tuple(features),
+        images,
+        _stacked(shards.values, 1 << width if full else max(map(len, subsets)), np.nan, np.float32),
+        preset.labels,
+        {
+            **(record or {}),
+            **recipe.provenance(),
+            **({} if full else {"max_table_entries": max_table_entries, "sample": SAMPLE}),
+        },
+        output,
+        None if full else _stacked(subsets, max(map(len, subsets)), PADDING, np.int64),
+        width,
+    )
     table.save(output)
-    shutil.rmtree(parts)
+    shards.remove()
     return table
 
 
-def _known_entries(output: Path, provenance: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The entries (S, 2**n) of a table at ``output``, by the digest of image and features.
+class _Shards:
+    """The entries under way: one file an image and seed, NaN where nothing is computed yet."""
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        features: Sequence[SemanticFeatures],
+        subsets: Sequence[np.ndarray],
+        recipe: Recipe,
+        output: Path,
+    ) -> None:
+        self._images, self._features, self._subsets, self._recipe = images, features, subsets, recipe
+        self._folder = output.with_name(output.stem + ".parts")
+        origin = recipe.origin()
+        names = [
+            _entry_digest(image, one, numbers, origin)
+            for image, one, numbers in zip(images, features, subsets, strict=True)
+        ]
+        known = _known_entries(output, origin)
+        dropped = known.keys() - {(name, seed) for name in names for seed in recipe.seeds}
+        if dropped:
+            raise ValueError(
+                f"{output} holds {len(dropped)} pairs of image and diffusion seed that this run would drop; name "
+                "another file, or delete it"
+            )
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._paths = [[self._folder / f"{name}-{seed}.npy" for seed in recipe.seeds] for name in names]
+        self.values = [
+            np.stack(
+                [
+                    known.get((name, seed), _read_shard(path, len(numbers)))
+                    for path, seed in zip(paths, recipe.seeds, strict=True)
+                ]
+            )
+            for name, paths, numbers in zip(names, self._paths, subsets, strict=True)
+        ]
+        """I arrays (S, n) float32."""
+
+    def jobs(self) -> list[Job]:
+        """What is not computed yet, image by image."""
+        together = max(8, _JOB_PIXELS // int(np.prod(self._images.shape[1:3])))
+        return [
+            Job(row, self._images[row], self._features[row], seed, numbers[start : start + together], start)
+            for row, numbers in enumerate(self._subsets)
+            for place, seed in enumerate(self._recipe.seeds)
+            for start in range(0, len(numbers), together)
+            if np.isnan(self.values[row][place, start : start + together]).any()
+        ]
+
+    def add(self, job: Job, values: np.ndarray) -> None:
+        """Keep what a job gave, on disk as well."""
+        place = self._recipe.seeds.index(job.seed)
+        entries = self.values[job.row][place]
+        entries[job.start : job.start + len(values)] = values
+        path = self._paths[job.row][place]
+        part = path.with_suffix(".part")
+        with part.open("wb") as file:
+            np.save(file, entries)
+        os.replace(part, path)
+
+    def remove(self) -> None:
+        shutil.rmtree(self._folder)
+
+
+def _read_shard(path: Path, entries: int) -> np.ndarray:
+    if not path.is_file():
+        return np.full(entries, np.nan, dtype=np.float32)
+    shard: np.ndarray = np.load(path, allow_pickle=False)
+    return shard
+
+
+def _known_entries(output: Path, origin: dict[str, Any]) -> dict[tuple[str, int], np.ndarray]:
+    """The entries (n,) of a table at ``output``, by digest of image and features, and seed.
 
     Raises:
         ValueError: If another recipe made it.
@@ -141,12 +239,26 @@ def _known_entries(output: Path, provenance: dict[str, Any]) -> dict[str, np.nda
     if not output.is_file():
         return {}
     table = load_table(output)
-    if not provenance.items() <= table.provenance.items():
+    if not origin.items() <= table.provenance.items():
         raise ValueError(
             f"{output} was made by another recipe, {dict(table.provenance)}; name another file, or delete it"
         )
-    rows = zip(table.images, table.features, table.lpips_by_seed, strict=True)
-    return {_entry_digest(image, one, provenance): row[:, : 1 << one.count] for image, one, row in rows}
+    known = {}
+    for row, (image, one) in enumerate(zip(table.images, table.features, strict=True)):
+        numbers = table.subsets_of(row)
+        name = _entry_digest(image, one, numbers, origin)
+        for seed, values in zip(table.provenance["diffusion_seeds"], table.lpips_by_seed[row], strict=True):
+            known[name, seed] = values[: len(numbers)]
+    return known
+
+
+def _stacked(rows: Iterable[np.ndarray], length: int, padding: float, dtype: Any) -> np.ndarray:
+    """Arrays (..., n_i) in one array (I, ..., length)."""
+    rows = list(rows)
+    stacked = np.full((len(rows), *rows[0].shape[:-1], length), padding, dtype=dtype)
+    for target, row in zip(stacked, rows, strict=True):
+        target[..., : row.shape[-1]] = row
+    return stacked
 
 
 def _progress() -> Any:
@@ -164,68 +276,10 @@ def _progress() -> Any:
     )
 
 
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Workers read the thread count at start-up: two processes beat two threads on small images."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-_worker: dict[str, Any] = {}
-
-
-def _start_worker(recipe: Recipe) -> None:
-    # A worker whose parent was killed would go on beside those of the next run.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Ctrl-C at a terminal reaches workers too; theirs is to finish the image in hand.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import torch
-
-    from noma_semcom_env.recovery.perceptual import PerceptualDistance
-    from noma_semcom_env.recovery.pipeline import load_recovery
-
-    torch.set_num_threads(1)
-    _worker["recovery"] = load_recovery(recipe.models, recipe.steps)
-    _worker["distance"] = PerceptualDistance(recipe.lpips_net)
-    _worker["seeds"] = recipe.seeds
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _tabulate_one(image: np.ndarray, features: SemanticFeatures, shard: Path) -> None:
-    selections = subset_selections(features.count, features.count)
-    raw = np.broadcast_to(image, (_CHUNK, *image.shape))
-    rows = []
-    for start in range(0, len(selections), _CHUNK):
-        chunk = selections[start : start + _CHUNK]
-        rows.append(
-            _worker["recovery"].distances(
-                [features] * len(chunk), raw[: len(chunk)], chunk, _worker["seeds"], _worker["distance"]
-            )
-        )
-    part = shard.with_name(f"{shard.stem}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        np.save(file, np.concatenate(rows).T)
-    os.replace(part, shard)
-
-
-def _entry_digest(image: np.ndarray, features: SemanticFeatures, provenance: dict[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(provenance, sort_keys=True).encode())
+def _entry_digest(image: np.ndarray, features: SemanticFeatures, subsets: np.ndarray, origin: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(origin, sort_keys=True).encode())
     digest.update(np.ascontiguousarray(image).tobytes())
     digest.update(np.packbits(features.masks).tobytes())
     digest.update(json.dumps([features.image_id, features.mask_labels, features.phrases]).encode())
+    digest.update(subsets.tobytes())
     return digest.hexdigest()[:32]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from noma_semcom_env.features import SemanticFeatures
-from noma_semcom_env.recovery.table import RecoveryTable, subset_selections
+from noma_semcom_env.recovery.subsets import subset_selections
+from noma_semcom_env.recovery.table import RecoveryTable
 
 CLASSES = ("sky", "road", "building", "tree", "car", "person", "sign", "water")
 WORDS = ("rain", "night", "building", "tree", "car", "person", "sign")

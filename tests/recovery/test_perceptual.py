@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 
 from noma_semcom_env.recovery import perceptual
@@ -48,3 +50,26 @@ def test_changed_and_missing_weights_are_named(tmp_path: Path, monkeypatch: pyte
     weights.unlink()
     with pytest.raises(ModelLoadError, match=r"alex\.safetensors is missing"):
         perceptual._load.__wrapped__("alex")
+
+
+def test_vgg_without_its_backbone_says_which_file_goes_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
+    with pytest.raises(ModelLoadError, match=rf"vgg16-397923af\.pth.*no network.*put it into {tmp_path}/checkpoints"):
+        perceptual._load.__wrapped__("vgg")
+
+
+@pytest.mark.slow
+def test_vgg_works_where_its_backbone_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backbone of random weights in torchvision's file: the true one is 528 MB that no test may fetch."""
+    torch.manual_seed(0)
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(torchvision.models.vgg16().state_dict(), tmp_path / "checkpoints" / perceptual.VGG_BACKBONE)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(perceptual, "_load", perceptual._load.__wrapped__)
+    distance = PerceptualDistance("vgg")
+    assert distance(_read("ex_ref"), _read("ex_ref")).item() == 0.0
+    assert distance(_read("ex_ref"), _read("ex_p0")).item() > 0.0

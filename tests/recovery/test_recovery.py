@@ -9,13 +9,16 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+import torch
 
 from noma_semcom_env.recovery.live import LiveRecovery
 from noma_semcom_env.recovery.perceptual import PerceptualDistance
-from noma_semcom_env.recovery.pipeline import DiffusionRecovery, load_recovery
+from noma_semcom_env.recovery.pipeline import DiffusionRecovery, RecoveryError, load_recovery
+from noma_semcom_env.recovery.subsets import subset_selections
 from noma_semcom_env.recovery.table import TableError, load_table
 from noma_semcom_env.recovery.tabulate import Recipe, tabulate
 from noma_semcom_env.scenes import street
+from noma_semcom_env.zoo.devices import choose_device
 from noma_semcom_env.zoo.loading import models_digest
 from noma_semcom_env.zoo.presets import load_preset
 
@@ -102,17 +105,21 @@ def test_bundled_splits_share_no_image_and_name_what_made_them(recovery: Diffusi
     assert len(pictures) == len(set(pictures))
     for split, table in zip(SPLITS, tables, strict=True):
         made_by = table.provenance
-        assert made_by["split"] == split.removeprefix("street-")
-        assert all(seed in street.SPLITS[made_by["split"]] for seed in made_by["scene_seeds"])
-        np.testing.assert_array_equal(table.images[0], street.render(made_by["scene_seeds"][0]).image)
-        recipe = Recipe("street", made_by["denoising_steps"], tuple(made_by["diffusion_seeds"]))
+        name = split.removeprefix("street-")
+        assert made_by["source"] == f"street:{name}"
+        assert made_by["offset"] == 0
+        for image, seed in zip(table.images, street.split_seeds(name, len(table.images)), strict=True):
+            np.testing.assert_array_equal(image, street.render(seed).image)
+        recipe = Recipe("street", made_by["denoising_steps"], made_by["diffusion_seeds"])
         assert recipe.provenance().items() <= made_by.items()
         preset = load_preset("street")
         assert made_by["extraction_sha256"] == models_digest([preset.captioner, preset.segmenter])
         assert made_by["thresholds"] == {"text": preset.text_threshold, "visual": preset.visual_threshold}
         assert made_by["denoising_steps"] == preset.denoising_steps
-        assert len(made_by["diffusion_seeds"]) >= 2
-        assert len(table.features) >= 16
+        assert made_by["diffusion_seeds"] == tables[0].provenance["diffusion_seeds"]
+        assert len(made_by["diffusion_seeds"]) >= 4
+        assert table.is_full
+    assert [len(table.features) for table in tables] >= [64, 16, 48]
 
 
 def test_bad_arguments_are_refused(recovery: DiffusionRecovery, tmp_path: Path) -> None:
@@ -122,9 +129,45 @@ def test_bad_arguments_are_refused(recovery: DiffusionRecovery, tmp_path: Path) 
     with pytest.raises(ValueError, match="selections has shape"):
         recovery.recover([one], np.ones((2, 10), dtype=bool))
     recipe = Recipe("street", steps=4, seeds=(0,))
-    with pytest.raises(ValueError, match="images has 2 entries but features has 1"):
+    with pytest.raises(ValueError, match="images has 2 entries and features 1"):
         tabulate(np.zeros((2, 64, 64, 3), np.uint8), [one], tmp_path / "x.npz", recipe)
     with pytest.raises(ValueError, match="dtype float64"):
         tabulate(np.zeros((1, 64, 64, 3)), [one], tmp_path / "x.npz", recipe)
+    raw = np.zeros((1, 64, 64, 3))
+    with pytest.raises(ValueError, match=r"dtype float64; .*uint8 in 0\.\.255.*multiply float images in \[0, 1\]"):
+        recovery.distances([one], raw, np.ones((1, 10), dtype=bool), (0,), PerceptualDistance())
+    with pytest.raises(ValueError, match="raw has shape"):
+        recovery.distances([one], raw[:, :32].astype(np.uint8), np.ones((1, 10), bool), (0,), PerceptualDistance())
+    with pytest.raises(ValueError, match="decoder_precision='int8'"):
+        DiffusionRecovery(recovery.pipeline, recovery.palette, steps=1, decoder_precision="int8")
     with pytest.raises(ValueError, match="lpips_net='squeeze'"):
         PerceptualDistance("squeeze")
+
+
+def test_a_recovery_that_is_not_finite_names_its_prompt(
+    recovery: DiffusionRecovery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = load_table("street-test").features[0]
+    monkeypatch.setattr(recovery, "_decode", lambda latents: torch.full((len(latents), 3, 64, 64), float("nan")))
+    with pytest.raises(RecoveryError, match=rf"'{one.image_id}' from the prompt '' is not finite.*another checkpoint"):
+        recovery.recover([one], np.zeros((1, 10), dtype=bool))
+
+
+def test_a_decoder_of_lower_precision_keeps_lpips(recovery: DiffusionRecovery) -> None:
+    """Over 256 entries none moves by 0.002."""
+    table, distance = load_table("street-validation"), PerceptualDistance()
+    exact = DiffusionRecovery(recovery.pipeline, recovery.palette, recovery.steps)
+    one, raw = table.features[0], np.broadcast_to(table.images[0], (128, 64, 64, 3))
+    chosen = subset_selections(one.count, one.count)
+    chosen = chosen[np.random.default_rng(0).choice(len(chosen), 128, replace=False)]
+    values = [each.distances([one] * 128, raw, chosen, (0, 1), distance) for each in (recovery, exact)]
+    assert recovery.decoder_precision == "bfloat16"
+    assert 0 < np.abs(values[0] - values[1]).max() <= 0.002
+
+
+def test_where_models_run_is_checked() -> None:
+    preset = load_preset("street")
+    assert choose_device(preset) == "cpu"
+    assert choose_device(preset, "cpu") == "cpu"
+    with pytest.raises(ValueError, match="device='abacus' cannot be used here"):
+        choose_device(preset, "abacus")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from noma_semcom_env.features import SemanticFeatures
-from noma_semcom_env.recovery.table import RecoveryTable, TableError, load_table, subset_selections
+from noma_semcom_env.recovery.subsets import sample_subsets, subset_members, subset_selections
+from noma_semcom_env.recovery.table import PADDING, RecoveryTable, TableError, _digest, load_table
 
 WIDTH = 5
 
@@ -29,6 +31,7 @@ def make_features(name: str, visual: int, textual: int) -> SemanticFeatures:
         size_bits=np.arange(10, 10 + count),
         importance=np.linspace(0, 1, count),
         kept=np.arange(count) % 2 == 0,
+        matches=np.linspace(0, 1, visual * textual).reshape(visual, textual),
     )
 
 
@@ -57,6 +60,32 @@ def test_round_trip(tmp_path: Path) -> None:
         assert np.array_equal(one.masks, other.masks)
         assert np.array_equal(one.kept, other.kept)
         assert np.array_equal(one.importance, other.importance)
+        assert np.array_equal(one.matches, other.matches)
+
+
+def test_round_trip_of_a_sample_and_of_features_without_matches(tmp_path: Path) -> None:
+    full = make_table()
+    features = tuple(replace(one, matches=None) for one in full.features)
+    subsets = np.full((2, 6), PADDING)
+    subsets[0], subsets[1, :3] = [0, 1, 5, 9, 30, 31], [0, 2, 7]
+    values = np.take_along_axis(full.lpips_by_seed, np.where(subsets == PADDING, 31, subsets)[:, None], axis=2)
+    sample = RecoveryTable(features, full.images, values, full.labels, {}, None, subsets, WIDTH)
+    sample.save(tmp_path / "sample.npz")
+    read = load_table(tmp_path / "sample.npz")
+    assert not read.is_full
+    assert full.is_full
+    assert read.width == WIDTH
+    assert read.features[0].matches is None
+    assert read.subsets_of(1).tolist() == [0, 2, 7]
+    held = subset_members(np.array([[9, 7], [31, 2]]), WIDTH)
+    images = np.array([[0, 1], [0, 1]])
+    np.testing.assert_array_equal(read.lpips(images, held), full.lpips(images, held))
+    other = subset_members(np.array([10, 7]), WIDTH)
+    np.testing.assert_array_equal(np.isnan(read.known_lpips(np.array([0, 1]), other)), [True, False])
+    with pytest.raises(TableError, match=r"a sample of the 32 subsets of 'one', and not this one"):
+        read.lpips(np.array([0, 1]), other)
+    with pytest.raises(TableError, match="ascending"):
+        replace(sample, subsets=subsets[:, ::-1].copy())
 
 
 def test_lookup_is_the_mean_over_seeds_and_ignores_absent_features() -> None:
@@ -75,6 +104,21 @@ def test_subset_selections_count_in_binary() -> None:
     assert np.array_equal(selections @ (1 << np.arange(5)), np.arange(8))
 
 
+def test_a_sample_of_subsets_holds_what_it_declares() -> None:
+    one = make_features("many", 3, 3)
+    everything = sample_subsets(one, 64)
+    assert everything.tolist() == list(range(64))
+    sample = sample_subsets(one, 24)
+    assert len(set(sample.tolist())) == 24
+    assert (np.diff(sample) > 0).all()
+    alone = [1 << i for i in range(6)]
+    assert {0, 63, 7, 56, *alone, *(63 - i for i in alone)} <= set(sample.tolist())
+    assert np.array_equal(sample, sample_subsets(one, 24))
+    assert not np.array_equal(sample, sample_subsets(replace(one, image_id="other"), 24))
+    with pytest.raises(ValueError, match="max_table_entries=15 is too small for 'many'.*at least 16"):
+        sample_subsets(one, 15)
+
+
 def test_bank_pads_and_labels() -> None:
     bank = make_table().bank
     assert bank.exists.sum(1).tolist() == [5, 3]
@@ -90,12 +134,17 @@ def test_damaged_and_missing_tables_are_refused(tmp_path: Path) -> None:
     (tmp_path / "short.npz").write_bytes(content[: len(content) // 2])
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
+    sum_of_all = arrays.pop("sha256")
     arrays["lpips"] = arrays["lpips"] + 0.1
-    np.savez_compressed(tmp_path / "edited.npz", **arrays)
+    np.savez_compressed(tmp_path / "edited.npz", **arrays, sha256=sum_of_all)
     with pytest.raises(TableError, match=r"short\.npz cannot be read"):
         load_table(tmp_path / "short.npz")
     with pytest.raises(TableError, match=r"edited\.npz does not fit its SHA-256"):
         load_table(tmp_path / "edited.npz")
+    arrays["format"] = np.array(1)
+    np.savez_compressed(tmp_path / "old.npz", **{**arrays, "sha256": np.array(_digest(arrays))})
+    with pytest.raises(TableError, match=r"old\.npz has format 1; this version reads format 2"):
+        load_table(tmp_path / "old.npz")
     with pytest.raises(TableError, match=r"absent\.npz; make one with 'noma-semcom tabulate'"):
         load_table(tmp_path / "absent.npz")
     with pytest.raises(TableError, match="images='street-dawn' names no bundled table"):
