@@ -22,7 +22,9 @@ ENVIRONMENT: Final = "NomaSemCom-v0"
 RESAMPLES: Final = 2000
 CONFIDENCE: Final = 0.95
 ORACLES: Final = ("Oracle", "Oracle (pruned)")
-FAIR_KNOBS: Final = frozenset({"observation", "prune", "transmission"})
+FAIR_KNOBS: Final = frozenset(
+    {"importance", "observation", "prune", "text_threshold", "transmission", "visual_threshold"}
+)
 """What contenders may differ in: neither what is drawn nor what it is worth."""
 
 _EPISODES_AT_ONCE: Final = 256
@@ -216,9 +218,9 @@ def make_oracle(knobs: Knobs, pruned: bool = False) -> Oracle:
     env = gym.make(ENVIRONMENT, **knobs)
     dynamics: Any = env.unwrapped.dynamics  # type: ignore[attr-defined]
     env.close()
-    if not hasattr(dynamics.recovery, "mean"):
-        raise ValueError("the oracle needs the LPIPS of every subset; use recovery='table'")
-    return Oracle(dynamics.scenario, dynamics.recovery.mean, dynamics.recovery.bank, pruned)
+    if not getattr(dynamics.recovery, "is_full", hasattr(dynamics.recovery, "mean")):
+        raise ValueError("the oracle needs the LPIPS of every subset; use recovery='table' and a full table")
+    return Oracle(dynamics.scenario, dynamics.recovery.mean, dynamics.bank, pruned)
 
 
 def _rollout(contender: Contender, knobs: Knobs, count: int, seed: int) -> dict[str, np.ndarray]:

@@ -1,17 +1,19 @@
 """What pruning costs: the oracle over kept features against the oracle over all, by the thresholds eps_t and eps_v.
 
     python -m noma_semcom_benchmarks.pruning --csv pruning.csv
+    python -m noma_semcom_benchmarks.pruning --importance fitted
 
-Reads the validation images alone. The street preset's thresholds are chosen from this table. Besides, the mean rise of
-LPIPS when one feature is withheld from all others, for features that pruning removes and for those it keeps, and the
-rank correlation of importance with that rise within an image.
+Reads the validation images alone. The street preset's thresholds are chosen from this table. Besides, what a feature
+saves of LPIPS when it is added, to all others of its image or on average to every subset of them, for features that
+pruning keeps and for those that it removes, and the rank correlation of importance with that saving within an image.
+Intervals are 95 % bootstrap intervals over images.
 """
 
 from __future__ import annotations
 
 import argparse
-from copy import copy
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,111 +22,134 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from noma_semcom_agents.evaluation import Contender, rollout
+from noma_semcom_agents.evaluation import Contender, Interval, rollout
 from noma_semcom_agents.oracle import Oracle
 from noma_semcom_agents.report import write_rows
 from noma_semcom_agents.schemes import NoSelection
 from noma_semcom_env import RecoveryTable, Scenario, load_table
-from noma_semcom_env.semantics.extraction import FeatureExtractor, load_extractor
+from noma_semcom_env.features import FeatureBank
+from noma_semcom_env.importance import pruned_bank
 
-TEXT_THRESHOLDS: Final = (0.0, 0.05, 0.2, 0.5)
-VISUAL_THRESHOLDS: Final = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
+TEXT_THRESHOLDS: Final = {"paper": (0.0, 0.05, 0.2, 0.5), "fitted": (0.0, 0.05, 0.1, 0.2, 0.3)}
+VISUAL_THRESHOLDS: Final = {
+    "paper": (0.0, 0.01, 0.02, 0.05, 0.1, 0.2),
+    "fitted": (0.0, 0.02, 0.05, 0.1, 0.15, 0.2),
+}
+_RESAMPLES: Final = 2000
 
 
-def sweep(images: str, episodes: int, seed: int = 0) -> list[dict[str, float]]:
+def sweep(images: str, episodes: int, importance: str = "paper", seed: int = 0) -> list[dict[str, float]]:
     """One row a pair of thresholds: share of features pruned, regret of the oracle over what is kept.
 
     Args:
-        images: Image set, a full table of the street preset.
+        images: Image set, a full table.
         episodes: Steps that the oracles solve.
+        importance: ``"paper"`` or ``"fitted"``.
         seed: Episode i is drawn from seed + i.
     """
-    table, scenario = load_table(images), Scenario(images=images)
-    knobs = {"images": images, "episode_length": 1}
-    _, faced = rollout(Contender(NoSelection()), knobs, episodes, seed)
+    table = load_table(images)
+    _, faced = rollout(Contender(NoSelection()), {"images": images, "episode_length": 1}, episodes, seed)
     steps = {key: value.reshape(-1, *value.shape[2:]) for key, value in faced.items()}
+    scenario = Scenario(images=images)
     best = Oracle(scenario, table.mean, table.bank).solve(steps).objective.mean()
+    pairs = [(t, v) for t in TEXT_THRESHOLDS[importance] for v in VISUAL_THRESHOLDS[importance]]
     rows = []
-    for text, visual in track([(t, v) for t in TEXT_THRESHOLDS for v in VISUAL_THRESHOLDS], "thresholds"):
-        kept = _kept(table, _extractor(text, visual))
-        bank = replace(table.bank, kept=kept)
+    for text, visual in track(pairs, "thresholds"):
+        bank = bank_of(table, importance, text, visual)
         objective = Oracle(scenario, table.mean, bank, pruned=True).solve(steps).objective.mean()
-        share = 1.0 - kept.sum() / bank.exists.sum()
+        share = 1.0 - bank.kept.sum() / bank.exists.sum()
         rows.append({"eps_t": text, "eps_v": visual, "pruned": float(share), "regret": float(objective / best - 1.0)})
     return rows
 
 
-def _extractor(text: float, visual: float) -> FeatureExtractor:
-    """The street preset's extractor with thresholds of its own; the models are loaded once."""
-    extractor = copy(load_extractor("street"))
-    extractor.text_threshold, extractor.visual_threshold = text, visual
-    return extractor
-
-
-def _kept(table: RecoveryTable, extractor: FeatureExtractor) -> np.ndarray:
-    """(I, F) bool, what survives pruning by an extractor; its features must be those of the table."""
-    kept = np.zeros_like(table.bank.kept)
-    for row, (old, new) in enumerate(
-        zip(table.features, extractor.extract(table.images, table.bank.image_ids), strict=True)
-    ):
-        if (old.labels, old.phrases) != (new.labels, new.phrases):
-            raise ValueError(f"features of {old.image_id!r} are not those of the table; tabulate it again")
-        kept[row, : new.count] = new.kept
-    return kept
+def bank_of(
+    table: RecoveryTable, importance: str = "paper", text: float | None = None, visual: float | None = None
+) -> FeatureBank:
+    """The features of a table under an importance and thresholds; None are the importance's own."""
+    return pruned_bank(table, Scenario(importance=importance, text_threshold=text, visual_threshold=visual))
 
 
 @dataclass(frozen=True)
-class Withheld:
-    """Leave one out: each array has an entry a feature of every image.
+class Savings:
+    """What features save of LPIPS, an array (n_i) an image.
 
     Attributes:
-        rise: Rise of LPIPS when this feature alone is withheld.
-        kept: Whether pruning keeps it.
-        correlation: Mean over images of Spearman's rank correlation between importance and rise.
+        last: When added to all others of the image.
+        mean: When added to a subset of them, the mean over all subsets.
     """
 
-    rise: np.ndarray
-    kept: np.ndarray
-    correlation: float
+    last: list[np.ndarray]
+    mean: list[np.ndarray]
 
 
-def withhold(table: RecoveryTable) -> Withheld:
-    """What each feature adds to all others of its image, against its importance."""
+def savings(table: RecoveryTable) -> Savings:
+    """What each feature of a full table saves."""
+    last, mean = [], []
+    for row, one in enumerate(table.features):
+        values = table.mean[row, : 1 << one.count]
+        without = np.arange(1 << one.count)
+        differences = [values[without & ~(1 << f)] - values[without | 1 << f] for f in range(one.count)]
+        last.append(np.array([each[-1] for each in differences]))
+        mean.append(np.array([each.mean() for each in differences]))
+    return Savings(last, mean)
+
+
+def by_image(values: Sequence[np.ndarray], statistic: Callable[[np.ndarray], float]) -> Interval:
+    """A statistic of the entries of all images, with a bootstrap interval over images."""
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(len(values), size=(_RESAMPLES, len(values)))
+    spread = [statistic(np.concatenate([values[i] for i in rows])) for rows in drawn]
+    low, high = np.nanquantile(spread, [0.025, 0.975])
+    return Interval(statistic(np.concatenate(list(values))), float(low), float(high))
+
+
+def mean_saving(saving: Sequence[np.ndarray], chosen: Sequence[np.ndarray]) -> Interval:
+    """Mean saving of the features that are ``chosen``, a bool array (n_i) an image."""
+    return by_image([each[one] for each, one in zip(saving, chosen, strict=True)], _mean)
+
+
+def rank_correlation(importance: Sequence[np.ndarray], saving: Sequence[np.ndarray]) -> Interval:
+    """Mean over images of Spearman's rank correlation; images of one importance alone do not count."""
     from scipy.stats import spearmanr
 
-    rises, kept, correlations = [], [], []
-    for row, one in enumerate(table.features):
-        everything = (1 << one.count) - 1
-        rise = table.mean[row, everything - (1 << np.arange(one.count))] - table.mean[row, everything]
-        rises.append(rise)
-        kept.append(one.kept)
-        if np.ptp(one.importance) > 0:
-            correlations.append(spearmanr(one.importance, rise).statistic)
-    return Withheld(np.concatenate(rises), np.concatenate(kept), float(np.mean(correlations)))
+    pairs = [(worth, each) for worth, each in zip(importance, saving, strict=True) if np.ptp(worth) > 0]
+    return by_image([np.array([spearmanr(worth, each).statistic]) for worth, each in pairs], _mean)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def main() -> None:
-    """Print both tables, and write the first as CSV if asked to."""
+    """Print all tables, and write the first as CSV if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", default="street-validation")
+    parser.add_argument("--importance", choices=sorted(TEXT_THRESHOLDS), default="paper")
     parser.add_argument("--episodes", type=int, default=2000)
     parser.add_argument("--csv", type=Path)
     arguments = parser.parse_args()
-    rows, console = sweep(arguments.images, arguments.episodes), Console()
-    table = Table(title="Share of features pruned / regret of the oracle over the rest")
-    table.add_column("eps_t")
-    for visual in VISUAL_THRESHOLDS:
-        table.add_column(f"eps_v {visual:g}", justify="right")
-    for text in TEXT_THRESHOLDS:
+    console, table = Console(), load_table(arguments.images)
+    rows = sweep(arguments.images, arguments.episodes, arguments.importance)
+    shown = Table(title=f"Share of features pruned / regret of the oracle over the rest, {arguments.importance}")
+    shown.add_column("eps_t")
+    for visual in VISUAL_THRESHOLDS[arguments.importance]:
+        shown.add_column(f"eps_v {visual:g}", justify="right")
+    for text in TEXT_THRESHOLDS[arguments.importance]:
         cells = [f"{row['pruned']:.0%} / {row['regret']:+.1%}" for row in rows if row["eps_t"] == text]
-        table.add_row(f"{text:g}", *cells)
-    console.print(table)
-    withheld = withhold(load_table(arguments.images))
-    for name, chosen in (("kept", withheld.kept), ("pruned", ~withheld.kept)):
-        rise = withheld.rise[chosen]
-        error = rise.std(ddof=1) / len(rise) ** 0.5
-        console.print(f"LPIPS rises by {rise.mean():.4f} (standard error {error:.4f}) without a feature that is {name}")
-    console.print(f"rank correlation of importance and rise within an image: {withheld.correlation:.2f}")
+        shown.add_row(f"{text:g}", *cells)
+    console.print(shown)
+    saved, bank = savings(table), bank_of(table, arguments.importance)
+    counts = [one.count for one in table.features]
+    kept = [row[:count] for row, count in zip(bank.kept, counts, strict=True)]
+    importance = [row[:count] for row, count in zip(bank.importance, counts, strict=True)]
+    evidence = Table(title="LPIPS that a feature saves, importance and thresholds as shipped")
+    for heading in ("added to", "kept", "pruned", "rank correlation with importance"):
+        evidence.add_column(heading)
+    for name, saving in (("all others", saved.last), ("every subset, mean", saved.mean)):
+        pruned = mean_saving(saving, [~one for one in kept])
+        found = [mean_saving(saving, kept), pruned, rank_correlation(importance, saving)]
+        evidence.add_row(name, *(f"{one.value:.4f} [{one.low:.4f}, {one.high:.4f}]" for one in found))
+    console.print(evidence)
     if arguments.csv:
         write_rows(rows, arguments.csv)
 

@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium import spaces
 
 from noma_semcom_env.features import FeatureBank
+from noma_semcom_env.importance import pruned_bank
 from noma_semcom_env.link.channel import (
     ChannelModel,
     RayleighChannel,
@@ -30,6 +31,7 @@ from noma_semcom_env.recovery.table import load_table
 from noma_semcom_env.reward import REWARDS, Reward
 from noma_semcom_env.scenario import Scenario
 from noma_semcom_env.transmission import SOLVERS, TransmissionSolver
+from noma_semcom_env.zoo.presets import load_preset
 
 Info = dict[str, Any]
 """Name to array with a leading batch axis, or to a nested dict of the same."""
@@ -119,9 +121,9 @@ class Dynamics:
         scenario: Every knob.
 
     Attributes:
-        scenario: As given.
+        scenario: As given, with what belongs to the model preset filled in.
         recovery: Table, live pipeline, or the object that the scenario holds.
-        bank: The recovery's features of I images.
+        bank: The recovery's features of I images, valued and pruned as the scenario says.
         available: (I, F) bool, features that an action may select.
         observation_space: Of one environment.
         action_space: Of one environment, MultiBinary(K * F), user by user.
@@ -131,9 +133,10 @@ class Dynamics:
     """
 
     def __init__(self, scenario: Scenario) -> None:
-        self.scenario = scenario
         self.recovery = _open_recovery(scenario)
-        self.bank = self.recovery.bank
+        self.bank = pruned_bank(self.recovery, scenario)
+        scenario = scenario.settled(load_preset(scenario.models).latency_ref_s)
+        self.scenario = scenario
         self.available = self.bank.kept if scenario.prune else self.bank.exists
         self.power_w = scenario.power_w
         self.noise_power_w = scenario.noise_power_w
@@ -325,6 +328,10 @@ def _open_recovery(scenario: Scenario) -> Recovery:
             f"lpips_net={scenario.lpips_net!r} does not fit images={scenario.images!r}, tabulated with "
             f"lpips_net={made_with!r}; use that, another table, or recovery='live'"
         )
+    if not table.is_full:
+        from noma_semcom_env.recovery.live import SampledRecovery
+
+        return SampledRecovery(table, scenario.models, scenario.lpips_net)
     return table
 
 

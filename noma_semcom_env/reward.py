@@ -53,7 +53,7 @@ def weighted_sum(lpips: np.ndarray, latency_s: np.ndarray, scenario: Scenario) -
     """
     cap = scenario.latency_cap_s
     quality = scenario.lpips_weight * lpips.mean(axis=-1)
-    cost = (1.0 - scenario.lpips_weight) * np.minimum(latency_s, cap) / scenario.latency_ref_s
+    cost = (1.0 - scenario.lpips_weight) * np.minimum(latency_s, cap) / scenario.reference_s
     late = latency_s > cap
     return RewardTerms(
         reward=-(quality + cost) - scenario.violation_penalty * late,

@@ -18,6 +18,7 @@ RECOVERIES: Final = ("table", "live")
 LPIPS_NETS: Final = ("alex", "vgg")
 REWARDS: Final = ("weighted_sum",)
 OBSERVATIONS: Final = ("features",)
+IMPORTANCES: Final = ("paper", "fitted")
 
 
 class _Range(NamedTuple):
@@ -53,6 +54,8 @@ _REAL: Final = {
     "doppler_hz": _Range(0, 1e6, "Hz"),
     "step_period_s": _Range(1e-12, 1e6, "s"),
     "antenna_spacing_wavelengths": _Range(1e-6, 1e3, "wavelengths"),
+    "text_threshold": _Range(0, 1),
+    "visual_threshold": _Range(0, 1),
     "lpips_weight": _Range(0, 1),
     "latency_ref_s": _Range(1e-12, 1e6, "s"),
     "max_latency_s": _Range(1e-12, 1e9, "s"),
@@ -64,10 +67,13 @@ _NAMES: Final = {
     "recovery": (RECOVERIES, ("bank", "lpips"), "a recovery: an object"),
     "reward": (REWARDS, ("__call__",), "a reward: a function or an object"),
     "observation": (OBSERVATIONS, ("__call__",), "an observation layout: a class"),
+    "importance": (IMPORTANCES, ("__call__",), "an importance: a function or an object"),
     "lpips_net": (LPIPS_NETS, (), ""),
 }
 _SWITCHES: Final = ("same_image", "prune")
-_OPTIONAL: Final = ("distances_m", "doppler_hz", "max_latency_s", "image_ids")
+_OPTIONAL: Final = frozenset(
+    "distances_m doppler_hz image_ids latency_ref_s max_latency_s text_threshold visual_threshold".split()
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class Scenario:
     """Every knob of an environment; each field is a keyword of ``gym.make``.
 
     Defaults marked (assumption) are not given by the paper. Fields that name a part (``fading``, ``transmission``,
-    ``recovery``, ``reward``, ``observation``) take an object with the part's protocol as well.
+    ``recovery``, ``importance``, ``reward``, ``observation``) take an object with the part's protocol as well.
 
     Attributes:
         num_users: K, semantic users.
@@ -101,13 +107,19 @@ class Scenario:
         image_ids: K image ids, one a user; None draws one a user at each reset.
         same_image: Every user sends the image drawn for the first one.
         prune: Features that pruning removed are unavailable; False makes every existing feature available.
+        importance: ``"paper"`` ((22) and (23)), ``"fitted"`` (what a feature was worth on policy-training images) or an
+            ``importance.Importance``; shown to agents, and compared with the thresholds.
+        text_threshold: eps_t of (22) in [0, 1]; None is the importance's own, for the paper's that of the image set.
+        visual_threshold: eps_v of (23) in [0, 1]; None likewise.
         transmission: ``"optimal"`` (joint optimum of beams and order), ``"paper"`` (worst-case beams and the
             fractional program), ``"distance"`` (near first, MMSE beams) or a ``transmission.TransmissionSolver``.
         recovery: ``"table"``, ``"live"`` or a ``dynamics.Recovery``.
-        models: Model preset of ``recovery="live"``.
+        models: Model preset, by name or as a mapping that swaps parts of one, kept as JSON; ``recovery="live"`` runs
+            its models.
         lpips_net: Network of LPIPS (assumption).
         lpips_weight: lambda, weight of LPIPS against latency, in [0, 1] (assumption).
-        latency_ref_s: tau_ref, latency that weighs as much as LPIPS 1.0 (assumption).
+        latency_ref_s: tau_ref, latency that weighs as much as LPIPS 1.0 (assumption); None is the preset's,
+            which every environment fills in (:meth:`settled`).
         max_latency_s: tau_max; None is 20 tau_ref (assumption), see :attr:`latency_cap_s`.
         violation_penalty: Subtracted from the reward when the latency exceeds tau_max (assumption).
         episode_length: Steps of an episode, which then truncates (assumption).
@@ -140,12 +152,15 @@ class Scenario:
     image_ids: tuple[str, ...] | None = None
     same_image: bool = False
     prune: bool = True
+    importance: str | Callable[..., Any] = "paper"
+    text_threshold: float | None = None
+    visual_threshold: float | None = None
     transmission: str | Callable[..., Any] = "optimal"
     recovery: str | object = "table"
-    models: str = "street"
+    models: str | Mapping[str, Any] = "street"
     lpips_net: str = "alex"
     lpips_weight: float = 0.5
-    latency_ref_s: float = 1e-3
+    latency_ref_s: float | None = None
     max_latency_s: float | None = None
     violation_penalty: float = 1.0
     episode_length: int = 20
@@ -174,6 +189,8 @@ class Scenario:
         if name == "image_ids":
             ids = tuple(_text(f"{name}[{i}]", one) for i, one in enumerate(_sequence(name, value)))
             return self._one_a_user(name, ids)
+        if name == "models" and isinstance(value, Mapping):
+            return _json_text(name, value)
         return _text(name, value)
 
     def _one_a_user(self, name: str, value: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -215,10 +232,25 @@ class Scenario:
                 raise TypeError(f"{name!r} is no field of Scenario; {hint}")
         return cls(**knobs) if scenario is None else replace(scenario, **knobs)
 
+    def settled(self, latency_ref_s: float) -> Scenario:
+        """This scenario with the preset's tau_ref, in seconds, if it has none of its own."""
+        return self if self.latency_ref_s is not None else replace(self, latency_ref_s=latency_ref_s)
+
+    @property
+    def reference_s(self) -> float:
+        """tau_ref in seconds.
+
+        Raises:
+            ValueError: If it is left to a preset and the scenario is not settled.
+        """
+        if self.latency_ref_s is None:
+            raise ValueError("latency_ref_s=None is left to the model preset; settle the scenario first, or give it")
+        return self.latency_ref_s
+
     @property
     def latency_cap_s(self) -> float:
         """tau_max in seconds: ``max_latency_s``, or 20 tau_ref if that is None."""
-        return 20 * self.latency_ref_s if self.max_latency_s is None else self.max_latency_s
+        return 20 * self.reference_s if self.max_latency_s is None else self.max_latency_s
 
     @property
     def power_w(self) -> np.ndarray:
@@ -287,6 +319,15 @@ def _text(name: str, value: Any) -> str:
     if not text:
         raise ValueError(f"{name}={value!r} is empty; a name is needed")
     return str(text)
+
+
+def _json_text(name: str, value: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(dict(value), sort_keys=True, default=fspath)
+    except TypeError as error:
+        raise TypeError(
+            f"{name}={value!r} holds what JSON does not know ({error}); texts and numbers are needed"
+        ) from error
 
 
 def _switch(name: str, value: Any) -> bool:

@@ -28,6 +28,6 @@ def test_undeliverable_counts_as_the_latest_and_violated() -> None:
 
 
 def test_a_latency_that_is_no_number_is_not_hidden() -> None:
-    terms = weighted_sum(np.full((1, 3), 0.5), np.array([np.nan]), Scenario())
+    terms = weighted_sum(np.full((1, 3), 0.5), np.array([np.nan]), Scenario(latency_ref_s=1e-3))
     assert np.isnan(terms.reward).all()
     assert np.isnan(terms.latency_s).all()

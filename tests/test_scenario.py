@@ -46,6 +46,12 @@ BAD: list[tuple[str, Any, type[Exception], str]] = [
     ("recovery", "diffusion", ValueError, "'table', 'live'"),
     ("recovery", object(), TypeError, "bank, lpips"),
     ("models", "", ValueError, "a name is needed"),
+    ("models", 3, TypeError, "a text is needed"),
+    ("models", {"captioner": object}, TypeError, "texts and numbers"),
+    ("importance", "gradient", ValueError, "'paper', 'fitted'"),
+    ("importance", 0.5, TypeError, "an importance"),
+    ("text_threshold", -0.1, ValueError, "[0, 1]"),
+    ("visual_threshold", 1.1, ValueError, "[0, 1]"),
     ("lpips_net", "squeeze", ValueError, "'alex', 'vgg'"),
     ("lpips_net", object(), TypeError, "'alex', 'vgg'"),
     ("lpips_weight", 1.5, ValueError, "[0, 1]"),
@@ -129,6 +135,7 @@ def test_numpy_values_and_lists_become_plain_ones() -> None:
         Scenario(),
         Scenario(num_users=2, transmit_power_dbm=(20.0, 23.0), distances_m=(60.0, 199.0), image_ids=("a", "b")),
         Scenario(fading="rician", doppler_hz=5.0, max_latency_s=0.01, prune=False, transmission="paper"),
+        Scenario(models={"preset": "sd15", "denoising_steps": 5}, importance="fitted", text_threshold=0.1),
     ],
 )
 def test_json_round_trip(scenario: Scenario) -> None:
@@ -163,3 +170,17 @@ def test_derived_figures_in_si_units() -> None:
     np.testing.assert_allclose(Scenario().power_w, np.full(3, 0.19952623))
     assert Scenario(latency_ref_s=2e-3).latency_cap_s == pytest.approx(0.04)
     assert Scenario(max_latency_s=0.5).latency_cap_s == 0.5
+
+
+def test_the_reference_latency_is_the_presets_unless_given() -> None:
+    left_open = Scenario()
+    with pytest.raises(ValueError, match="latency_ref_s=None is left to the model preset"):
+        _ = left_open.latency_cap_s
+    assert left_open.settled(0.003).latency_cap_s == pytest.approx(0.06)
+    assert Scenario(latency_ref_s=2e-3).settled(0.003).latency_ref_s == 2e-3
+
+
+def test_models_as_a_mapping_are_kept_in_one_order() -> None:
+    one = Scenario(models={"preset": "sd15", "captioner": Path("mine")})
+    assert one == Scenario(models={"captioner": "mine", "preset": "sd15"})
+    assert hash(one) == hash(Scenario.from_json(one.to_json()))

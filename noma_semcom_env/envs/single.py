@@ -104,12 +104,15 @@ class NomaSemComEnv(gymnasium.Env[Observation, np.ndarray]):
     | `image_ids` | None | K image ids; None draws them at reset |
     | `same_image` | False | all users send the same image |
     | `prune` | True | only features that survive pruning are available |
+    | `importance` | `"paper"` | `"paper"`, `"fitted"` or an importance; observed, and compared with the thresholds |
+    | `text_threshold` | None | eps_t in [0, 1]; None is the image set's or the importance's own |
+    | `visual_threshold` | None | eps_v in [0, 1]; None likewise |
     | `transmission` | `"optimal"` | `"optimal"`, `"paper"`, `"distance"` or a transmission solver |
     | `recovery` | `"table"` | `"table"`, `"live"` or a recovery |
-    | `models` | `"street"` | model preset of the live recovery |
+    | `models` | `"street"` | model preset, by name or as a mapping that swaps its parts |
     | `lpips_net` | `"alex"` | network of LPIPS, `"alex"` or `"vgg"` |
     | `lpips_weight` | 0.5 | lambda |
-    | `latency_ref_s` | 1e-3 | tau_ref in s |
+    | `latency_ref_s` | None | tau_ref in s; None is the preset's, 1 ms for street |
     | `max_latency_s` | None | tau_max in s; None is 20 tau_ref |
     | `violation_penalty` | 1 | subtracted if tau > tau_max |
     | `episode_length` | 20 | steps of an episode |
@@ -146,8 +149,8 @@ class NomaSemComEnv(gymnasium.Env[Observation, np.ndarray]):
 
     def __init__(self, scenario: Scenario | None = None, render_mode: str | None = None, **knobs: Any) -> None:
         check_render_mode(render_mode)
-        self.scenario = Scenario.of(scenario, knobs)
-        self.dynamics = Dynamics(self.scenario)
+        self.dynamics = Dynamics(Scenario.of(scenario, knobs))
+        self.scenario = self.dynamics.scenario
         self.observation_space = self.dynamics.observation_space
         self.action_space = self.dynamics.action_space
         self._state: State | None = None

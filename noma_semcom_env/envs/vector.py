@@ -52,10 +52,10 @@ class NomaSemComVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     ) -> None:
         self.num_envs = _at_least_one("num_envs", num_envs)
         check_render_mode(render_mode)
-        self.scenario = Scenario.of(scenario, knobs)
+        self.dynamics = Dynamics(Scenario.of(scenario, knobs))
+        self.scenario = self.dynamics.scenario
         limits = [] if max_episode_steps is None else [_at_least_one("max_episode_steps", max_episode_steps)]
         self.episode_length = min([self.scenario.episode_length, *limits])
-        self.dynamics = Dynamics(self.scenario)
         self.single_observation_space = self.dynamics.observation_space
         self.single_action_space = self.dynamics.action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)

@@ -1,31 +1,52 @@
-"""What pruning costs, and what its importance is worth."""
+"""Thresholds cost what they cost: the sweep that the preset's are chosen from, and what pruned features are worth."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from noma_semcom_benchmarks.pruning import _extractor, _kept, withhold
-from noma_semcom_env import RecoveryTable, load_table
-from noma_semcom_env.zoo.presets import load_preset
+from noma_semcom_benchmarks import pruning
+from noma_semcom_env import load_table
 
 
-def test_withholding_is_the_table_without_one_feature(table: RecoveryTable) -> None:
-    found = withhold(table)
-    assert len(found.rise) == len(found.kept) == sum(one.count for one in table.features)
-    one = table.features[0]
-    everything = np.ones((1, table.width), dtype=bool)
-    without = everything.copy()
-    without[0, 1] = False
-    image = np.array([0])
-    expected = table.lpips(image, without) - table.lpips(image, everything)
-    assert found.rise[1] == pytest.approx(expected[0])
-    assert found.kept[: one.count].tolist() == one.kept.tolist()
-    assert -1.0 <= found.correlation <= 1.0
+@pytest.mark.slow
+@pytest.mark.parametrize("importance", ["paper", "fitted"])
+def test_higher_thresholds_prune_more_and_never_help_the_oracle(
+    importance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(pruning.TEXT_THRESHOLDS, importance, (0.0, 0.5))
+    monkeypatch.setitem(pruning.VISUAL_THRESHOLDS, importance, (0.0, 0.2))
+    rows = pruning.sweep("street-validation", episodes=50, importance=importance)
+    assert [(row["eps_t"], row["eps_v"]) for row in rows] == [(0.0, 0.0), (0.0, 0.2), (0.5, 0.0), (0.5, 0.2)]
+    assert rows[0]["pruned"] == 0.0
+    assert rows[0]["regret"] == pytest.approx(0.0, abs=1e-12)
+    for less, more in ((0, 1), (0, 2), (2, 3)):
+        assert rows[less]["pruned"] < rows[more]["pruned"]
+        assert rows[less]["regret"] <= rows[more]["regret"] + 1e-12
 
 
-def test_the_presets_thresholds_give_the_bundled_pruning() -> None:
-    table, preset = load_table("street-validation"), load_preset("street")
-    assert np.array_equal(_kept(table, _extractor(preset.text_threshold, preset.visual_threshold)), table.bank.kept)
-    assert np.array_equal(_kept(table, _extractor(0.0, 0.0)), table.bank.exists)
-    assert _kept(table, _extractor(0.5, 0.2)).sum() < table.bank.kept.sum()
+def test_what_pruning_removes_is_missed_less_than_what_it_keeps() -> None:
+    table = load_table("street-validation")
+    saving, bank = pruning.savings(table).last, pruning.bank_of(table)
+    kept = [row[: one.count] for row, one in zip(bank.kept, table.features, strict=True)]
+    assert pruning.mean_saving(saving, kept).low > pruning.mean_saving(saving, [~one for one in kept]).high
+
+
+def test_savings_are_differences_of_entries() -> None:
+    table = load_table("street-validation")
+    saved, one = pruning.savings(table), table.features[2]
+    everything = (1 << one.count) - 1
+    assert saved.last[2][1] == pytest.approx(table.mean[2, everything - 2] - table.mean[2, everything])
+    others = [s for s in range(1 << one.count) if not s & 1]
+    assert saved.mean[2][0] == pytest.approx(np.mean([table.mean[2, s] - table.mean[2, s + 1] for s in others]))
+
+
+def test_the_fitted_importance_ranks_better_than_the_papers() -> None:
+    table = load_table("street-validation")
+    saving = pruning.savings(table).mean
+    ranks = {}
+    for name in ("paper", "fitted"):
+        bank = pruning.bank_of(table, name)
+        worth = [row[: one.count] for row, one in zip(bank.importance, table.features, strict=True)]
+        ranks[name] = pruning.rank_correlation(worth, saving)
+    assert ranks["fitted"].low > ranks["paper"].high

@@ -1,0 +1,177 @@
+"""What features are thought to be worth, and which of them survive pruning: by the paper, or fitted on images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from noma_semcom_env.features import FeatureBank, SemanticFeatures
+from noma_semcom_env.scenario import Scenario
+from noma_semcom_env.semantics.importance import keep_above, prune
+from noma_semcom_env.zoo.presets import Models, load_preset
+
+
+class Importance(Protocol):
+    """Values the features of an image and prunes them; a plain function will do."""
+
+    def __call__(
+        self, features: SemanticFeatures, text_threshold: float, visual_threshold: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Value and prune.
+
+        Args:
+            features: V masks, then T phrases, with the paper's importance.
+            text_threshold: eps_t in [0, 1].
+            visual_threshold: eps_v in [0, 1].
+
+        Returns:
+            (V + T,) float64 in [0, 1], and (V + T,) bool, which features stay.
+        """
+        ...
+
+
+def paper_importance(
+    features: SemanticFeatures, text_threshold: float, visual_threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Textual importance (22) and, against the phrases that stay, visual importance (23).
+
+    Raises:
+        ValueError: If the features do not hold the matching of masks and phrases.
+    """
+    if features.matches is None:
+        raise ValueError(
+            f"{features.image_id!r} does not hold the matching of its masks and phrases, which other thresholds need; "
+            "extract its features again"
+        )
+    textual = features.importance[len(features.mask_labels) :]
+    return prune(textual, features.matches, text_threshold, visual_threshold)
+
+
+@dataclass(frozen=True)
+class FittedImportance:
+    """Predicts how much of LPIPS a feature saves, from what is known before anything is sent.
+
+    The mean saving over all subsets of the other features is regressed, on policy-training images, on what the feature
+    names, how large it is, and the paper's importance. It stands beside the paper's importance, not for it.
+
+    Attributes:
+        labels: Label of a feature to its coefficient.
+        visual: Coefficients of the share of the image that a mask covers, of that share's square root, and of (23).
+        textual: Coefficients of the number of words of a phrase, and of (22).
+        intercept: Of masks and of phrases, in this order.
+        scale: Saving that importance 1 stands for.
+        thresholds: eps_t and eps_v that suit this importance.
+    """
+
+    labels: Mapping[str, float]
+    visual: tuple[float, ...]
+    textual: tuple[float, ...]
+    intercept: tuple[float, float]
+    scale: float
+    thresholds: tuple[float, float] = (0.0, 0.0)
+
+    @classmethod
+    def load(cls, path: str | Path) -> FittedImportance:
+        """Read what ``python -m noma_semcom_env.zoo.train.importance`` wrote.
+
+        Raises:
+            ValueError: If the file is missing or holds something else.
+        """
+        try:
+            content = json.loads(Path(path).read_text())
+            labels = {str(name): float(value) for name, value in content["labels"].items()}
+            visual, textual = (tuple(map(float, content[name])) for name in ("visual", "textual"))
+            mask, phrase = map(float, content["intercept"])
+            text, mask_threshold = map(float, content["thresholds"])
+            return cls(labels, visual, textual, (mask, phrase), float(content["scale"]), (text, mask_threshold))
+        except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path} holds no fitted importance ({type(error).__name__}: {error}); make it with "
+                "noma_semcom_env.zoo.train.importance"
+            ) from error
+
+    def saving(self, features: SemanticFeatures) -> np.ndarray:
+        """(V + T,) float64, the LPIPS that each feature is expected to save."""
+        masks, phrases = describe(features)
+        saving = np.concatenate([self.intercept[0] + masks @ self.visual, self.intercept[1] + phrases @ self.textual])
+        return saving + [self.labels.get(label, 0.0) for label in features.labels]
+
+    def __call__(
+        self, features: SemanticFeatures, text_threshold: float, visual_threshold: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`Importance`."""
+        worth = np.clip(self.saving(features) / self.scale, 0.0, 1.0)
+        visual = len(features.mask_labels)
+        kept = [keep_above(worth[:visual], visual_threshold), keep_above(worth[visual:], text_threshold)]
+        return worth, np.concatenate(kept)
+
+
+def describe(features: SemanticFeatures) -> tuple[np.ndarray, np.ndarray]:
+    """What the fitted importance reads besides the label: (V, 3) of masks and (T, 2) of phrases."""
+    visual = len(features.mask_labels)
+    share = features.masks.reshape(visual, -1).mean(axis=1) if visual else np.zeros(0)
+    words = np.array([len(phrase.split()) for phrase in features.phrases], dtype=np.float64)
+    masks = np.stack([share, np.sqrt(share), features.importance[:visual]], axis=1)
+    return masks, np.stack([words, features.importance[visual:]], axis=1)
+
+
+@lru_cache(maxsize=8)
+def _load_fitted(path: str) -> FittedImportance:
+    return FittedImportance.load(path)
+
+
+def load_fitted(models: Models = "street") -> FittedImportance:
+    """The fitted importance of a preset.
+
+    Raises:
+        ValueError: If the preset has none.
+    """
+    preset = load_preset(models)
+    if preset.importance is None:
+        raise ValueError(
+            f"importance='fitted' needs a fit, which models={preset.name!r} has not; make one with "
+            "noma_semcom_env.zoo.train.importance and name its file: models={'preset': ..., 'importance': FILE}"
+        )
+    return _load_fitted(preset.importance)
+
+
+def pruned_bank(recovery: Any, scenario: Scenario) -> FeatureBank:
+    """The features of a recovery as a scenario values and prunes them.
+
+    Args:
+        recovery: Its ``features`` are pruned anew where the scenario asks for it; its ``bank`` is taken otherwise.
+        scenario: Gives importance and thresholds. Thresholds of None are the attribute ``thresholds`` (eps_t, eps_v)
+            of the importance if it has one, and the preset's otherwise.
+
+    Raises:
+        ValueError: If the recovery does not hold what pruning anew needs.
+    """
+    thresholds = scenario.text_threshold, scenario.visual_threshold
+    if scenario.importance == "paper" and thresholds == (None, None):
+        bank: FeatureBank = recovery.bank
+        return bank
+    features: Sequence[SemanticFeatures] | None = getattr(recovery, "features", None)
+    if features is None:
+        raise ValueError(
+            f"recovery={scenario.recovery!r} has no attribute 'features', so importance={scenario.importance!r} and "
+            f"thresholds {thresholds} cannot be applied; leave them out, or prune in its bank"
+        )
+    preset = load_preset(scenario.models)
+    value: Importance
+    if not isinstance(scenario.importance, str):
+        value = scenario.importance
+    else:
+        value = load_fitted(scenario.models) if scenario.importance == "fitted" else paper_importance
+    usual = getattr(value, "thresholds", (preset.text_threshold, preset.visual_threshold))
+    text, visual = (own if given is None else given for given, own in zip(thresholds, usual, strict=True))
+    rows = []
+    for one in features:
+        worth, kept = value(one, text, visual)
+        rows.append(replace(one, importance=np.asarray(worth, dtype=np.float64), kept=np.asarray(kept, dtype=bool)))
+    return FeatureBank.stack(rows, recovery.bank.width, recovery.bank.labels)
