@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from rich.console import Console
@@ -19,7 +19,7 @@ from rich.progress import track
 from rich.table import Table
 
 from noma_semcom_agents.report import write_rows
-from noma_semcom_env.features import SemanticFeatures
+from noma_semcom_env.features import SemanticFeatures, select_kind
 from noma_semcom_env.recovery.perceptual import PerceptualDistance
 from noma_semcom_env.recovery.pipeline import load_recovery
 from noma_semcom_env.scenes.sets import load_images
@@ -33,14 +33,11 @@ OFFSET: Final = 5_000
 
 
 def received(features: Sequence[SemanticFeatures], what: str, seed: int = 0) -> np.ndarray:
-    """(B, F) bool: all features of each image, its masks, its words, none, or a random half of each kind."""
-    chosen = np.zeros((len(features), max(one.count for one in features)), dtype=bool)
-    draws = np.random.default_rng(seed).random(chosen.shape)
-    for row, one in enumerate(features):
-        visual = len(one.mask_labels)
-        chosen[row, :visual] = what in ("all", "half", "masks")
-        chosen[row, visual : one.count] = what in ("all", "half", "words")
-    return chosen & (draws < 0.5) if what == "half" else chosen
+    """(B, F) bool: all features of each image, its masks, its words, none, or a random half of all."""
+    if what != "half":
+        return select_kind(features, cast(Any, what))
+    everything = select_kind(features, "all")
+    return everything & (np.random.default_rng(seed).random(everything.shape) < 0.5)
 
 
 def sweep(

@@ -95,7 +95,7 @@ def main() -> None:
     shown = Table(title=f"Noise of the tables, and the oracle's luck over {arguments.episodes} steps")
     headings = ("images", "seeds", "standard error", "oracle, all seeds", "promised", "kept", "ALL-Selection", "luck")
     for heading in headings:
-        shown.add_column(heading, justify="left" if heading == "images" else "right")
+        shown.add_column(heading, justify="left" if heading == "images" else "right", no_wrap=heading == "images")
     rows = []
     for images in arguments.images:
         table = load_table(images)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
@@ -88,6 +88,16 @@ class SemanticFeatures:
         visual = len(self.mask_labels)
         texts = tuple(p for p, on in zip(self.phrases, selection[visual : self.count], strict=True) if on)
         return np.asarray(selection[:visual], dtype=bool), texts
+
+
+def select_kind(features: Sequence[SemanticFeatures], kind: Literal["all", "masks", "words", "none"]) -> np.ndarray:
+    """(B, F) bool, F the most features of an image: everything that each has, its masks, its phrases, or nothing."""
+    chosen = np.zeros((len(features), max(one.count for one in features)), dtype=bool)
+    for row, one in zip(chosen, features, strict=True):
+        visual = len(one.mask_labels)
+        row[:visual] = kind in ("all", "masks")
+        row[visual : one.count] = kind in ("all", "words")
+    return chosen
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,13 +57,14 @@ def paper_importance(
 class FittedImportance:
     """Predicts how much of LPIPS a feature saves, from what is known before anything is sent.
 
-    The mean saving over all subsets of the other features is regressed, on policy-training images, on what the feature
-    names, how large it is, and the paper's importance. It stands beside the paper's importance, not for it.
+    What a feature saves when most others arrive is regressed, on policy-training images, on what it names, how large it
+    is, whether the other modality names the same, and the paper's importance, beside which it stands, not for which.
 
     Attributes:
         labels: Label of a feature to its coefficient.
-        visual: Coefficients of the share of the image that a mask covers, of that share's square root, and of (23).
-        textual: Coefficients of the number of words of a phrase, and of (22).
+        visual: Coefficients of the share of the image that a mask covers, of that share's square root, of whether a
+            phrase names the mask's class, and of (23).
+        textual: Coefficients of the number of words of a phrase, of whether a mask is of what it names, and of (22).
         intercept: Of masks and of phrases, in this order.
         scale: Saving that importance 1 stands for.
         thresholds: eps_t and eps_v that suit this importance.
@@ -113,12 +114,14 @@ class FittedImportance:
 
 
 def describe(features: SemanticFeatures) -> tuple[np.ndarray, np.ndarray]:
-    """What the fitted importance reads besides the label: (V, 3) of masks and (T, 2) of phrases."""
+    """What the fitted importance reads besides the label: (V, 4) of masks and (T, 3) of phrases."""
     visual = len(features.mask_labels)
     share = features.masks.reshape(visual, -1).mean(axis=1) if visual else np.zeros(0)
     words = np.array([len(phrase.split()) for phrase in features.phrases], dtype=np.float64)
-    masks = np.stack([share, np.sqrt(share), features.importance[:visual]], axis=1)
-    return masks, np.stack([words, features.importance[visual:]], axis=1)
+    named = np.isin(features.mask_labels, features.phrase_labels)
+    drawn = np.isin(features.phrase_labels, features.mask_labels)
+    masks = np.stack([share, np.sqrt(share), named, features.importance[:visual]], axis=1)
+    return masks, np.stack([words, drawn, features.importance[visual:]], axis=1)
 
 
 @lru_cache(maxsize=8)

@@ -102,6 +102,29 @@ class RecoveryTable:
         mean: np.ndarray = self.lpips_by_seed.mean(axis=1, dtype=np.float64)
         return mean
 
+    def savings(self, row: int, received: float) -> np.ndarray:
+        """What each feature of an image takes away from LPIPS when it arrives besides others.
+
+        Args:
+            row: Index of the image; the table must be full.
+            received: Probability in [0, 1] that each other feature arrives, independently: 1 is what withholding a
+                feature costs, 1/2 the mean over all subsets of the others.
+
+        Returns:
+            (n,) float64.
+        """
+        count = self.features[row].count
+        # One axis of length 2 a feature, the last feature first.
+        values = self.mean[row, : 1 << count].reshape((2,) * count)
+        weights = np.array([1.0 - received, received])
+        saved = []
+        for axis in range(count - 1, -1, -1):
+            saving = values.take(0, axis) - values.take(1, axis)
+            for _ in range(count - 1):
+                saving = weights @ saving
+            saved.append(float(saving))
+        return np.array(saved)
+
     def lpips(self, images: np.ndarray, selection: np.ndarray) -> np.ndarray:
         """Look up the LPIPS of selections.
 

@@ -97,6 +97,21 @@ def test_lookup_is_the_mean_over_seeds_and_ignores_absent_features() -> None:
     assert values[0, 1] == pytest.approx(table.lpips_by_seed[1, :, 0b110].astype(float).mean())
 
 
+@pytest.mark.parametrize("received", [0.0, 0.3, 1.0])
+def test_savings_are_expected_differences_of_entries(received: float) -> None:
+    table = make_table()
+    for row, one in enumerate(table.features):
+        expected = np.zeros(one.count)
+        for feature in range(one.count):
+            for chosen in subset_selections(one.count, one.count):
+                if not chosen[feature]:
+                    others = np.delete(chosen, feature)
+                    subset = int(chosen @ (1 << np.arange(one.count)))
+                    weight = received ** others.sum() * (1 - received) ** (~others).sum()
+                    expected[feature] += weight * (table.mean[row, subset] - table.mean[row, subset | 1 << feature])
+        np.testing.assert_allclose(table.savings(row, received), expected)
+
+
 def test_subset_selections_count_in_binary() -> None:
     selections = subset_selections(3, 5)
     assert selections.shape == (8, 5)

@@ -1,10 +1,9 @@
 """Scores the street preset's recovery on held-out scenes and draws a contact sheet.
 
-    python -m noma_semcom_env.zoo.train.evaluate --scenes 64 --features extracted --steps 1 2 4 20
+    python -m noma_semcom_env.zoo.train.evaluate --scenes 128 --features extracted
 
-Prints the LPIPS with all features, masks alone, words alone and none, the autoencoder's floor, and a sweep over
-denoising steps, there with a random half of the features as well. ``--features truth`` takes masks and caption from the
-renderer instead of the preset's UperNet and BLIP.
+Prints the LPIPS with all features, masks alone, words alone and none, and the autoencoder's floor. ``--features truth``
+takes masks and caption from the renderer instead of the preset's UperNet and BLIP.
 """
 
 from __future__ import annotations
@@ -12,13 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 
-from noma_semcom_env.features import SemanticFeatures
+from noma_semcom_env.features import SemanticFeatures, select_kind
 from noma_semcom_env.recovery.perceptual import PerceptualDistance
 from noma_semcom_env.recovery.pipeline import load_recovery
 from noma_semcom_env.scenes.street import CLASSES
@@ -26,6 +25,8 @@ from noma_semcom_env.semantics.extraction import load_extractor
 from noma_semcom_env.semantics.phrases import head_word, split_caption
 from noma_semcom_env.zoo.train.autoencoder import floor
 from noma_semcom_env.zoo.train.data import Scenes, held_out
+
+KINDS: Final[tuple[Literal["all", "masks", "words", "none"], ...]] = ("all", "masks", "words", "none")
 
 
 def true_features(scenes: Scenes) -> list[SemanticFeatures]:
@@ -51,24 +52,11 @@ def true_features(scenes: Scenes) -> list[SemanticFeatures]:
     return features
 
 
-def selections(features: list[SemanticFeatures], kind: str) -> np.ndarray:
-    """(B, F) bool: ``"all"``, ``"masks"``, ``"words"``, ``"none"`` or a random ``"half"`` of every image's features."""
-    chosen = np.zeros((len(features), max(one.count for one in features)), dtype=bool)
-    if kind == "half":
-        return selections(features, "all") & (np.random.default_rng(0).random(chosen.shape) < 0.5)
-    for row, one in enumerate(features):
-        visual = len(one.mask_labels)
-        chosen[row, :visual] = kind in ("all", "masks")
-        chosen[row, visual : one.count] = kind in ("all", "words")
-    return chosen
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--features", choices=("extracted", "truth"), default="extracted")
-    parser.add_argument("--steps", type=int, nargs="*", default=[], help="denoising steps to sweep")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet (raw, all, masks, words, none) here")
     arguments = parser.parse_args()
     scenes = held_out(arguments.scenes)
@@ -79,27 +67,17 @@ def main() -> None:
     distance, seeds = PerceptualDistance(), range(arguments.seeds)
     recovery = load_recovery("street")
     figures: dict[str, Any] = {}
-    for kind in ("all", "masks", "words", "none"):
-        values = recovery.distances(features, scenes.images, selections(features, kind), seeds, distance)
+    for kind in KINDS:
+        values = recovery.distances(features, scenes.images, select_kind(features, kind), seeds, distance)
         error = values.mean(1).std(ddof=1) / len(values) ** 0.5
         figures[kind] = [round(float(values.mean()), 4), round(float(error), 4)]
     figures["floor"] = round(floor(recovery.pipeline.vae, torch.from_numpy(scenes.images)), 4)
-    figures["steps"] = {}
-    for steps in arguments.steps:
-        sampler = load_recovery("street", steps)
-        figures["steps"][steps] = {
-            kind: round(
-                float(sampler.distances(features, scenes.images, selections(features, kind), seeds, distance).mean()),
-                4,
-            )
-            for kind in ("all", "half", "masks", "words", "none")
-        }
     print(json.dumps(figures, indent=2))
     if arguments.sheet:
         shown = features[:12]
         columns = [scenes.images[:12]]
-        for kind in ("all", "masks", "words", "none"):
-            columns.append(recovery.recover(shown, selections(shown, kind))[:, 0])
+        for kind in KINDS:
+            columns.append(recovery.recover(shown, select_kind(shown, kind))[:, 0])
         sheet = np.concatenate([np.concatenate(list(column), axis=1) for column in columns])
         Image.fromarray(sheet).resize((sheet.shape[1] * 2, sheet.shape[0] * 2), Image.Resampling.NEAREST).save(
             arguments.sheet

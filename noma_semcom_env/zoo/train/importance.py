@@ -2,10 +2,11 @@
 
     python -m noma_semcom_env.zoo.train.importance --images street-policy --check street-validation
 
-A feature's saving is the mean, over all subsets of the image's other features, of the LPIPS that adding it takes away
-(its Banzhaf value). Ridge regression predicts it from the feature's label, a mask's share of the image, a phrase's
-number of words, and the paper's importance. The penalty is chosen by leaving images out; rank correlations within an
-image are printed for images that were left out and for those of ``--check``, for the paper's importance as well.
+A feature's saving is the LPIPS that it takes away when each other feature of the image arrives with probability 0.8,
+about what a good agent sends. Ridge regression predicts it from the feature's label, a mask's share of the image, a
+phrase's number of words, whether the other modality names the same, and the paper's importance. The penalty is chosen
+by leaving images out; rank correlations within an image are printed for images that were left out and for those of
+``--check``, for the paper's importance as well.
 """
 
 from __future__ import annotations
@@ -25,15 +26,7 @@ from noma_semcom_env.zoo.presets import WEIGHTS
 
 PENALTIES = (0.01, 0.1, 1.0, 10.0)
 FOLDS = 8
-
-
-def savings(table: RecoveryTable, row: int) -> np.ndarray:
-    """(n,) mean over all subsets of the other features of the LPIPS that each feature takes away."""
-    count = table.features[row].count
-    # One axis of length 2 a feature, the last feature first.
-    values = table.mean[row, : 1 << count].reshape((2,) * count)
-    axes = [count - 1 - feature for feature in range(count)]
-    return np.array([(values.take(0, axis) - values.take(1, axis)).mean() for axis in axes])
+RECEIVED = 0.8
 
 
 def design(one: SemanticFeatures, labels: list[str]) -> np.ndarray:
@@ -60,7 +53,7 @@ def fit(table: RecoveryTable) -> tuple[FittedImportance, float]:
     """The fit to all images of a table, and its mean rank correlation within images that a fit was not given."""
     labels = sorted({label for one in table.features for label in one.labels})
     rows = [design(one, labels) for one in table.features]
-    targets = [savings(table, row) for row in range(len(rows))]
+    targets = [table.savings(row, RECEIVED) for row in range(len(rows))]
     folds = np.arange(len(rows)) % FOLDS
     scored = []
     for penalty in PENALTIES:
@@ -76,8 +69,8 @@ def fit(table: RecoveryTable) -> tuple[FittedImportance, float]:
     _, penalty, rank = min(scored)
     names = [*labels, "mask", "phrase"]
     coefficients = ridge(rows, targets, penalty, len(labels))
-    visual = tuple(coefficients[len(names) : len(names) + 3].tolist())
-    textual = tuple(coefficients[len(names) + 3 :].tolist())
+    split = len(names) + describe(table.features[0])[0].shape[1]
+    visual, textual = tuple(coefficients[len(names) : split].tolist()), tuple(coefficients[split:].tolist())
     found = dict(zip(names, coefficients.tolist(), strict=False))
     intercept = found.pop("mask"), found.pop("phrase")
     scale = max(float((row @ coefficients).max()) for row in rows)
@@ -90,7 +83,7 @@ def rank_correlation(table: RecoveryTable, importance: FittedImportance | None) 
     for row, one in enumerate(table.features):
         worth = one.importance if importance is None else importance.saving(one)
         if np.ptp(worth) > 0:
-            ranks.append(spearmanr(worth, savings(table, row)).statistic)
+            ranks.append(spearmanr(worth, table.savings(row, RECEIVED)).statistic)
     return float(np.mean(ranks))
 
 
@@ -99,8 +92,8 @@ def main() -> None:
     parser.add_argument("--images", default="street-policy", help="table to fit, of policy-training images")
     parser.add_argument("--check", default="street-validation", help="table to score on")
     parser.add_argument("--output", type=Path, default=WEIGHTS / "street" / "importance.json")
-    parser.add_argument("--text-threshold", type=float, default=0.0, help="eps_t, chosen on validation images")
-    parser.add_argument("--visual-threshold", type=float, default=0.0, help="eps_v, likewise")
+    parser.add_argument("--text-threshold", type=float, default=0.05, help="eps_t, chosen on validation images")
+    parser.add_argument("--visual-threshold", type=float, default=0.06, help="eps_v, likewise")
     arguments = parser.parse_args()
     table, check = load_table(arguments.images), load_table(arguments.check)
     fitted, left_out = fit(table)
