@@ -126,7 +126,13 @@ def tabulate(
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Compute on a Ray cluster: auto finds one, local starts one.")
     ] = None,
-    max_entries: Annotated[int, typer.Option(help="Tabulate a sample of images with more subsets.", min=1)] = 4096,
+    max_table_entries: Annotated[
+        int, typer.Option(help="Tabulate a sample of images with more subsets.", min=1)
+    ] = 4096,
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu or cuda; by default a GPU if there is one, but not for street. Give it for Ray."),
+    ] = None,
 ) -> None:
     """Compute the LPIPS of every subset of the features of images."""
     from noma_semcom_agents.tabulation import tabulate_images
@@ -149,7 +155,8 @@ def tabulate(
             lpips_net,
             processes,
             ray,
-            max_entries,
+            max_table_entries,
+            device,
         )
     typer.echo(f"{table.path}: {len(table.features)} images, {table.lpips_by_seed[0].size} entries each")
 
@@ -198,11 +205,12 @@ OF_ITS_USERS = ("num_users", "images", "image_ids", "distances_m", "recovery")
 @contextmanager
 def refusals() -> Iterator[None]:
     """Shows what is refused as a usage error instead of a traceback."""
+    from noma_semcom_env.recovery.pipeline import RecoveryError
     from noma_semcom_env.zoo.loading import ModelLoadError
 
     try:
         yield
-    except (ValueError, FileNotFoundError, ImportError, ModelLoadError) as error:
+    except (ValueError, FileNotFoundError, ImportError, ConnectionError, ModelLoadError, RecoveryError) as error:
         raise typer.BadParameter(str(error)) from error
 
 
@@ -218,7 +226,15 @@ def read_models(text: str) -> str | dict[str, Any]:
         mapping: dict[str, Any] = json.loads(text)
     except json.JSONDecodeError as error:
         raise typer.BadParameter(f"--models {text!r} is no JSON object ({error})") from error
-    return mapping
+    return with_folders(mapping)
+
+
+def with_folders(mapping: dict[str, Any]) -> dict[str, Any]:
+    """A mapping of models with its relative folders and files made absolute: workers run in folders of their own."""
+    return {
+        name: str(Path(value).resolve()) if isinstance(value, str) and Path(value).exists() else value
+        for name, value in mapping.items()
+    }
 
 
 def read_record(run: Path) -> dict[str, Any]:
@@ -255,6 +271,8 @@ def read_knobs(texts: list[str] | None, users: int | None = None, taken: Sequenc
             raise typer.BadParameter(f"--set {text!r} would have no effect: this command chooses {name} itself")
         try:
             knobs[name] = json.loads(value)
+            if name == "models" and isinstance(knobs[name], dict):
+                knobs[name] = with_folders(knobs[name])
         except json.JSONDecodeError:
             # Tune's trials run in folders of their own, where a relative path would lead nowhere.
             knobs[name] = str(Path(value).resolve()) if name == "images" and value.endswith(".npz") else value

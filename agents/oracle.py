@@ -28,7 +28,7 @@ import numpy as np
 from noma_semcom_env.link.decoding_order import minimize_latency_order, set_sinr
 from noma_semcom_env.link.sic import rates_bps
 from noma_semcom_env.recovery.subsets import subset_members, subset_selections
-from noma_semcom_env.zoo.presets import load_preset
+from noma_semcom_env.zoo.presets import settle
 
 if TYPE_CHECKING:
     from noma_semcom_env.features import FeatureBank
@@ -136,7 +136,7 @@ class Oracle:
         if scenario.reward != "weighted_sum":
             raise ValueError(f"the oracle knows reward='weighted_sum' alone, not {scenario.reward!r}")
         self.name = "Oracle (pruned)" if pruned else "Oracle"
-        self.scenario = scenario.settled(load_preset(scenario.models).latency_ref_s)
+        self.scenario = settle(scenario)
         self.width = bank.width
         self.stairs = Staircases.build(lpips, bank.size_bits, bank.kept if pruned else bank.exists)
         self.exists = bank.exists

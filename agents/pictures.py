@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,7 +29,7 @@ class Step:
     """One transmission of K users.
 
     Attributes:
-        features: K images' features.
+        features: K images' features, valued and pruned as the scenario says.
         images: (K, H, W, 3) uint8 raw images.
         selection: (K, F) bool, what was sent.
         available: (K, F) bool, what could have been sent.
@@ -65,16 +65,21 @@ def capture_step(contender: Contender, knobs: Knobs, seed: int) -> Step:
         dynamics = env.unwrapped.dynamics
     finally:
         env.close()
-    index = info["privileged"]["image_index"][0]
+    index, bank = info["privileged"]["image_index"][0], dynamics.bank
     first = {key: info[key][0] for key in ("selection", "decoding_order", "rate_bps", "demand_bits", "lpips")}
     return Step(
-        features=tuple(dynamics.recovery.features[i] for i in index),
+        features=tuple(_valued(dynamics.recovery.features[i], bank.importance[i], bank.kept[i]) for i in index),
         images=dynamics.recovery.images[index],
         available=dynamics.available[index],
         latency_s=float(info["latency_s"][0]),
         reward=float(reward[0]),
         **first,
     )
+
+
+def _valued(one: SemanticFeatures, importance: np.ndarray, kept: np.ndarray) -> SemanticFeatures:
+    """Features with the importance and pruning of the scenario, (F,) each."""
+    return replace(one, importance=importance[: one.count], kept=kept[: one.count])
 
 
 def draw_learning_curve(

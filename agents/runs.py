@@ -13,7 +13,7 @@ from noma_semcom_agents.policies import Policy
 from noma_semcom_agents.report import versions
 from noma_semcom_agents.schemes import AllSelection, RandomSelection
 from noma_semcom_env import Scenario, load_table
-from noma_semcom_env.zoo.presets import load_preset
+from noma_semcom_env.zoo.presets import settle
 
 if TYPE_CHECKING:
     from noma_semcom_agents.imppo import IMPPOConfig
@@ -68,7 +68,7 @@ def train_policy(
     from noma_semcom_agents import IMPPOConfig, train
     from noma_semcom_agents.training import Validation, anneal
 
-    scenario = settled(Scenario.of(None, knobs))
+    scenario = settle(Scenario.of(None, knobs))
     record: dict[str, Any] = {"scenario": json.loads(scenario.to_json()), "seed": seed}
     config = IMPPOConfig().environment(env_config=dict(knobs)).debugging(seed=spread(seed))
     training = train(config, folder, steps, seconds, Validation(knobs, validation_images), progress)
@@ -82,11 +82,6 @@ def train_policy(
     }
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
     return training
-
-
-def settled(scenario: Scenario) -> Scenario:
-    """A scenario with what belongs to its model preset filled in, as records hold it."""
-    return scenario.settled(load_preset(scenario.models).latency_ref_s)
 
 
 def spread(seed: int) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from noma_semcom_env.recovery.table import RecoveryTable
 from noma_semcom_env.recovery.tabulate import MAX_TABLE_ENTRIES, Recipe, tabulate
+from noma_semcom_env.recovery.workers import ray_cluster
 from noma_semcom_env.scenes.sets import ImageSource, load_images
 from noma_semcom_env.scenes.street import SPLITS
 from noma_semcom_env.semantics.extraction import load_extractor
@@ -27,6 +28,7 @@ def tabulate_images(
     processes: int | None = None,
     ray_address: str | None = None,
     max_table_entries: int = MAX_TABLE_ENTRIES,
+    device: str | None = None,
 ) -> RecoveryTable:
     """Tabulate images of any set with any models.
 
@@ -42,10 +44,12 @@ def tabulate_images(
         processes: Worker processes; all cores by default.
         ray_address: Of a Ray cluster that computes instead; ``"auto"`` finds one, ``"local"`` starts one.
         max_table_entries: Where an image has more subsets, a sample of so many is tabulated.
+        device: Where the models run, see :func:`noma_semcom_env.recovery.tabulate.tabulate`.
 
     Raises:
         ValueError: If the images, models, seeds or steps are refused, or the output is no ``.npz``.
         ModelLoadError: If a model cannot be loaded.
+        ConnectionError: If there is no Ray cluster at the address.
     """
     if output.suffix != ".npz":
         raise ValueError(f"output={str(output)!r} must end in .npz")
@@ -55,13 +59,17 @@ def tabulate_images(
             f"{[f'street:{split}' for split in SPLITS if split != 'model']}"
         )
     recipe, preset = Recipe(models, steps, tuple(seeds), lpips_net), load_preset(models)
-    pictures = load_images(source, resolution_of(preset), count, offset)
-    features = load_extractor(models).extract(pictures.images, pictures.image_ids)
-    record: dict[str, Any] = {
-        "source": pictures.source,
-        "offset": offset,
-        "extraction_sha256": models_digest([preset.captioner, preset.segmenter]),
-        "text_unit": preset.text_unit,
-        "thresholds": {"text": preset.text_threshold, "visual": preset.visual_threshold},
-    }
-    return tabulate(pictures.images, features, output, recipe, processes, record, ray_address, max_table_entries)
+    # A cluster that is not there is told of before the images are extracted.
+    with ray_cluster(ray_address):
+        pictures = load_images(source, resolution_of(preset), count, offset)
+        features = load_extractor(models, device).extract(pictures.images, pictures.image_ids)
+        record: dict[str, Any] = {
+            "source": pictures.source,
+            "offset": offset,
+            "extraction_sha256": models_digest([preset.captioner, preset.segmenter]),
+            "text_unit": preset.text_unit,
+            "thresholds": {"text": preset.text_threshold, "visual": preset.visual_threshold},
+        }
+        return tabulate(
+            pictures.images, features, output, recipe, processes, record, ray_address, max_table_entries, device
+        )

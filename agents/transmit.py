@@ -12,13 +12,12 @@ import numpy as np
 from noma_semcom_agents.evaluation import Contender, Knobs
 from noma_semcom_agents.pictures import Step, capture_step, draw_transmission
 from noma_semcom_agents.report import versions
-from noma_semcom_agents.runs import settled
 from noma_semcom_env import Scenario
 from noma_semcom_env.recovery.live import LiveRecovery
 from noma_semcom_env.recovery.pipeline import load_recovery
 from noma_semcom_env.scenes.files import read_square
 from noma_semcom_env.semantics.extraction import load_extractor
-from noma_semcom_env.zoo.presets import load_preset
+from noma_semcom_env.zoo.presets import load_preset, settle
 
 SEEDS = (0, 1)
 """Diffusion seeds that LPIPS is averaged over."""
@@ -44,7 +43,7 @@ def transmit(
     """
     names = tuple(f"{i + 1}:{path.name}" for i, path in enumerate(paths))
     plain = {**(knobs or {}), **contender.knobs, "num_users": len(paths), "image_ids": names}
-    scenario = settled(Scenario.of(None, plain))
+    scenario = settle(Scenario.of(None, plain))
     preset = load_preset(scenario.models)
     pipeline = load_recovery(scenario.models)
     images = np.stack([read_square(path, pipeline.resolution) for path in paths])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Literal
 
 import numpy as np
 from rich.console import Console
@@ -19,23 +19,24 @@ from rich.progress import track
 from rich.table import Table
 
 from noma_semcom_agents.report import write_rows
-from noma_semcom_env.features import SemanticFeatures, select_kind
+from noma_semcom_env.features import FeatureKind, SemanticFeatures, select_kind
 from noma_semcom_env.recovery.perceptual import PerceptualDistance
 from noma_semcom_env.recovery.pipeline import load_recovery
 from noma_semcom_env.scenes.sets import load_images
 from noma_semcom_env.semantics.extraction import load_extractor
-from noma_semcom_env.zoo.presets import Models
+from noma_semcom_env.zoo.loading import resolution_of
+from noma_semcom_env.zoo.presets import Models, load_preset
 
-RECEIVED: Final = ("all", "half", "masks", "words", "none")
+RECEIVED: Final[tuple[FeatureKind | Literal["half"], ...]] = ("all", "half", "masks", "words", "none")
 TOLERANCE: Final = 0.02
 OFFSET: Final = 5_000
 """Scenes that are passed over, so that those of the table are not among them."""
 
 
-def received(features: Sequence[SemanticFeatures], what: str, seed: int = 0) -> np.ndarray:
+def received(features: Sequence[SemanticFeatures], what: FeatureKind | Literal["half"], seed: int = 0) -> np.ndarray:
     """(B, F) bool: all features of each image, its masks, its words, none, or a random half of all."""
     if what != "half":
-        return select_kind(features, cast(Any, what))
+        return select_kind(features, what)
     everything = select_kind(features, "all")
     return everything & (np.random.default_rng(seed).random(everything.shape) < 0.5)
 
@@ -94,16 +95,20 @@ def draw(rows: Sequence[dict[str, Any]], chosen: int, path: Path) -> None:
 def main() -> None:
     """Print the curve, and write it as CSV and as a figure if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", type=int, default=64)
+    parser.add_argument("--models", default="street", help="name of a preset, or a JSON object that swaps its parts")
+    parser.add_argument("--source", default="street:validation", help="image set")
+    parser.add_argument("--offset", type=int, default=OFFSET, help="images to pass over")
+    parser.add_argument("--scenes", type=int, default=64, help="number of images")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--steps", type=int, nargs="+", default=list(range(1, 21)))
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()
-    pictures = load_images("street:validation", 64, arguments.scenes, OFFSET)
-    features = load_extractor("street").extract(pictures.images, pictures.image_ids)
-    rows = sweep(pictures.images, features, sorted(arguments.steps), range(arguments.seeds))
-    chosen, shown = fewest_steps(rows), Table(title=f"LPIPS of {arguments.scenes} scenes, {arguments.seeds} seeds")
+    models = arguments.models
+    pictures = load_images(arguments.source, resolution_of(load_preset(models)), arguments.scenes, arguments.offset)
+    features = load_extractor(models).extract(pictures.images, pictures.image_ids)
+    rows = sweep(pictures.images, features, sorted(arguments.steps), range(arguments.seeds), models)
+    chosen, shown = fewest_steps(rows), Table(title=f"LPIPS of {len(features)} images, {arguments.seeds} seeds")
     shown.add_column("T", justify="right")
     for what in RECEIVED:
         shown.add_column(what, justify="right")

@@ -24,7 +24,6 @@ from noma_semcom_agents.report import write_rows
 from noma_semcom_agents.schemes import AllSelection
 from noma_semcom_env import RecoveryTable, Scenario, load_table
 from noma_semcom_env.recovery.subsets import subset_numbers
-from noma_semcom_env.zoo.presets import load_preset
 
 
 def standard_error(table: RecoveryTable) -> np.ndarray:
@@ -58,7 +57,7 @@ def halves(table: RecoveryTable, episodes: int, seed: int = 0) -> dict[str, floa
         Contender(AllSelection(), {"prune": False}), {"images": images, "episode_length": 1}, episodes, seed
     )
     steps = {key: value.reshape(-1, *value.shape[2:]) for key, value in faced.items()}
-    scenario = Scenario(images=images).settled(load_preset("street").latency_ref_s)
+    scenario = Scenario(images=images)
     everyone = Oracle(scenario, table.mean, table.bank).solve(steps).objective.mean()
     promised, kept = [], []
     for half in combinations(range(seeds), seeds // 2):

@@ -31,7 +31,7 @@ from noma_semcom_env.recovery.table import load_table
 from noma_semcom_env.reward import REWARDS, Reward
 from noma_semcom_env.scenario import Scenario
 from noma_semcom_env.transmission import SOLVERS, TransmissionSolver
-from noma_semcom_env.zoo.presets import load_preset
+from noma_semcom_env.zoo.presets import load_preset, settle
 
 Info = dict[str, Any]
 """Name to array with a leading batch axis, or to a nested dict of the same."""
@@ -135,7 +135,7 @@ class Dynamics:
     def __init__(self, scenario: Scenario) -> None:
         self.recovery = _open_recovery(scenario)
         self.bank = pruned_bank(self.recovery, scenario)
-        scenario = scenario.settled(load_preset(scenario.models).latency_ref_s)
+        scenario = settle(scenario)
         self.scenario = scenario
         self.available = self.bank.kept if scenario.prune else self.bank.exists
         self.power_w = scenario.power_w
@@ -322,12 +322,13 @@ def _open_recovery(scenario: Scenario) -> Recovery:
         from noma_semcom_env.recovery.live import LiveRecovery
 
         return LiveRecovery.from_table(table, scenario.models, scenario.lpips_net)
-    made_with = table.provenance.get("lpips_net", scenario.lpips_net)
-    if made_with != scenario.lpips_net:
-        raise ValueError(
-            f"lpips_net={scenario.lpips_net!r} does not fit images={scenario.images!r}, tabulated with "
-            f"lpips_net={made_with!r}; use that, another table, or recovery='live'"
-        )
+    for name, wanted in (("lpips_net", scenario.lpips_net), ("models", load_preset(scenario.models).name)):
+        made_with = table.provenance.get(name, wanted)
+        if made_with != wanted:
+            raise ValueError(
+                f"{name}={wanted!r} does not fit images={scenario.images!r}, tabulated with {name}={made_with!r}; use "
+                "that, or another table"
+            )
     if not table.is_full:
         from noma_semcom_env.recovery.live import SampledRecovery
 

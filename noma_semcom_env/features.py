@@ -90,7 +90,10 @@ class SemanticFeatures:
         return np.asarray(selection[:visual], dtype=bool), texts
 
 
-def select_kind(features: Sequence[SemanticFeatures], kind: Literal["all", "masks", "words", "none"]) -> np.ndarray:
+FeatureKind = Literal["all", "masks", "words", "none"]
+
+
+def select_kind(features: Sequence[SemanticFeatures], kind: FeatureKind) -> np.ndarray:
     """(B, F) bool, F the most features of an image: everything that each has, its masks, its phrases, or nothing."""
     chosen = np.zeros((len(features), max(one.count for one in features)), dtype=bool)
     for row, one in zip(chosen, features, strict=True):

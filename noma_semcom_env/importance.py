@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -34,6 +34,10 @@ class Importance(Protocol):
             (V + T,) float64 in [0, 1], and (V + T,) bool, which features stay.
         """
         ...
+
+
+VISUAL_TERMS: Final = 4
+TEXTUAL_TERMS: Final = 3
 
 
 def paper_importance(
@@ -90,7 +94,17 @@ class FittedImportance:
             visual, textual = (tuple(map(float, content[name])) for name in ("visual", "textual"))
             mask, phrase = map(float, content["intercept"])
             text, mask_threshold = map(float, content["thresholds"])
-            return cls(labels, visual, textual, (mask, phrase), float(content["scale"]), (text, mask_threshold))
+            scale = float(content["scale"])
+            if (len(visual), len(textual)) != (VISUAL_TERMS, TEXTUAL_TERMS):
+                raise ValueError(
+                    f"visual has {len(visual)} and textual {len(textual)} coefficients, {VISUAL_TERMS} and "
+                    f"{TEXTUAL_TERMS} are needed"
+                )
+            if not np.isfinite([*labels.values(), *visual, *textual, mask, phrase]).all() or not 0 < scale < np.inf:
+                raise ValueError("a coefficient is not finite, or scale is not a number above 0")
+            if not (0 <= text <= 1 and 0 <= mask_threshold <= 1):
+                raise ValueError(f"thresholds are {text} and {mask_threshold}, both must lie in [0, 1]")
+            return cls(labels, visual, textual, (mask, phrase), scale, (text, mask_threshold))
         except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path} holds no fitted importance ({type(error).__name__}: {error}); make it with "
@@ -114,7 +128,7 @@ class FittedImportance:
 
 
 def describe(features: SemanticFeatures) -> tuple[np.ndarray, np.ndarray]:
-    """What the fitted importance reads besides the label: (V, 4) of masks and (T, 3) of phrases."""
+    """What the fitted importance reads besides the label: (V, VISUAL_TERMS) and (T, TEXTUAL_TERMS)."""
     visual = len(features.mask_labels)
     share = features.masks.reshape(visual, -1).mean(axis=1) if visual else np.zeros(0)
     words = np.array([len(phrase.split()) for phrase in features.phrases], dtype=np.float64)
@@ -150,7 +164,8 @@ def pruned_bank(recovery: Any, scenario: Scenario) -> FeatureBank:
     Args:
         recovery: Its ``features`` are pruned anew where the scenario asks for it; its ``bank`` is taken otherwise.
         scenario: Gives importance and thresholds. Thresholds of None are the attribute ``thresholds`` (eps_t, eps_v)
-            of the importance if it has one, and the preset's otherwise.
+            of the importance if it has one; for the paper's those that the recovery's features were pruned with, and
+            the preset's otherwise.
 
     Raises:
         ValueError: If the recovery does not hold what pruning anew needs.
@@ -166,15 +181,38 @@ def pruned_bank(recovery: Any, scenario: Scenario) -> FeatureBank:
             f"thresholds {thresholds} cannot be applied; leave them out, or prune in its bank"
         )
     preset = load_preset(scenario.models)
+    usual = preset.text_threshold, preset.visual_threshold
     value: Importance
     if not isinstance(scenario.importance, str):
         value = scenario.importance
+        usual = getattr(value, "thresholds", usual)
+    elif scenario.importance == "fitted":
+        value = load_fitted(scenario.models)
+        usual = value.thresholds
     else:
-        value = load_fitted(scenario.models) if scenario.importance == "fitted" else paper_importance
-    usual = getattr(value, "thresholds", (preset.text_threshold, preset.visual_threshold))
+        value = paper_importance
+        usual = getattr(recovery, "thresholds", None) or usual
     text, visual = (own if given is None else given for given, own in zip(thresholds, usual, strict=True))
     rows = []
     for one in features:
-        worth, kept = value(one, text, visual)
-        rows.append(replace(one, importance=np.asarray(worth, dtype=np.float64), kept=np.asarray(kept, dtype=bool)))
+        worth, kept = _checked(value(one, text, visual), scenario.importance, one)
+        rows.append(replace(one, importance=worth, kept=kept))
     return FeatureBank.stack(rows, recovery.bank.width, recovery.bank.labels)
+
+
+def _checked(given: Any, importance: Any, one: SemanticFeatures) -> tuple[np.ndarray, np.ndarray]:
+    """What an importance gave, refused unless it is what :class:`Importance` says."""
+    wanted = (
+        f"importance={importance!r} must give two arrays ({one.count},) for {one.image_id!r}, numbers in [0, 1] and "
+        "bool"
+    )
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise ValueError(f"{wanted}, but gave {given!r}")
+    worth, kept = np.asarray(given[0], dtype=np.float64), np.asarray(given[1])
+    if worth.shape != (one.count,) or kept.shape != (one.count,) or kept.dtype != np.bool_:
+        raise ValueError(f"{wanted}, but gave shapes {worth.shape} and {kept.shape}, the second of {kept.dtype}")
+    if not ((worth >= 0) & (worth <= 1)).all():
+        raise ValueError(f"{wanted}, but gave {worth}")
+    if not kept.any():
+        raise ValueError(f"{wanted}, at least one of them True")
+    return worth, kept

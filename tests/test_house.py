@@ -25,6 +25,7 @@ LIGHT = (
     "noma_semcom_env.dynamics",
     "noma_semcom_env.envs.single",
     "noma_semcom_env.envs.vector",
+    "noma_semcom_env.importance",
     "noma_semcom_env.link.beamforming",
     "noma_semcom_env.link.channel",
     "noma_semcom_env.link.convex_order",
@@ -78,6 +79,21 @@ def test_no_file_outgrows_its_room() -> None:
     for path in [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))]:
         lines = len(path.read_text().splitlines())
         assert lines <= 400, f"{path.relative_to(ROOT)} has {lines} lines; give it a second room"
+
+
+@pytest.mark.parametrize(
+    ("budget_mb", "paths"),
+    [
+        (18, ("zoo/weights/street/diffusion", "zoo/weights/street/controlnet")),
+        (5, ("zoo/weights/street/captioner", "zoo/weights/street/segmenter")),
+        (5, ("zoo/weights/lpips",)),
+        (12, ("recovery/tables",)),
+    ],
+)
+def test_what_is_shipped_keeps_its_byte_budget(budget_mb: int, paths: tuple[str, ...]) -> None:
+    files = [file for path in paths for file in (ROOT / "noma_semcom_env" / path).rglob("*") if file.is_file()]
+    assert files
+    assert sum(file.stat().st_size for file in files) <= budget_mb * 1e6
 
 
 @pytest.mark.parametrize("home", HOMES.values())

@@ -73,6 +73,43 @@ def test_a_function_of_the_users_own_values_and_prunes(bundled: Any) -> None:
     np.testing.assert_array_equal(bank.kept, bank.exists & (bank.size_bits < 100))
 
 
+def test_a_threshold_alone_leaves_the_other_as_the_image_set_has_it(bundled: Any) -> None:
+    strict = pruned_bank(bundled, Scenario(text_threshold=0.2, visual_threshold=0.3))
+    features = [
+        replace(one, importance=worth[: one.count], kept=kept[: one.count])
+        for one, worth, kept in zip(bundled.features, strict.importance, strict.kept, strict=True)
+    ]
+    record = {**bundled.provenance, "thresholds": {"text": 0.2, "visual": 0.3}}
+    table = replace(bundled, features=tuple(features), provenance=record)
+    for knobs in ({"text_threshold": 0.2}, {"visual_threshold": 0.3}):
+        np.testing.assert_array_equal(pruned_bank(table, Scenario(**knobs)).kept, strict.kept)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (None, "but gave None"),
+        (np.zeros(3), "but gave array"),
+        ((np.zeros(3), np.ones(3, bool)), r"gave shapes \(3,\) and \(3,\)"),
+        ("nan", "but gave .*nan"),
+        ("shares", "the second of float64"),
+        ("nothing", "at least one of them True"),
+    ],
+)
+def test_what_a_function_gives_is_checked(bundled: Any, given: Any, said: str) -> None:
+    def bad(features: SemanticFeatures, text: float, visual: float) -> Any:
+        n = features.count
+        made = {
+            "nan": (np.full(n, np.nan), np.ones(n, bool)),
+            "shares": (np.zeros(n), np.full(n, 0.3)),
+            "nothing": (np.zeros(n), np.zeros(n, bool)),
+        }
+        return made[given] if isinstance(given, str) else given
+
+    with pytest.raises(ValueError, match=rf"importance=.*bad.*'street:validation:0000'.*{said}"):
+        pruned_bank(bundled, Scenario(importance=bad))
+
+
 def test_what_pruning_anew_lacks_is_named(bundled: Any) -> None:
     class Own:
         bank: FeatureBank = bundled.bank
@@ -108,6 +145,10 @@ def test_a_file_that_holds_no_fit_is_named(tmp_path: Path) -> None:
         "missing.json": None,
         "text.json": "fit",
         "part.json": json.dumps({key: value for key, value in content.items() if key != "scale"}),
+        "short.json": json.dumps({**content, "visual": [1.0]}),
+        "flat.json": json.dumps({**content, "scale": 0.0}),
+        "infinite.json": json.dumps({**content, "textual": [float("inf")] * 3}),
+        "strict.json": json.dumps({**content, "thresholds": [2.0, 0.0]}),
     }.items():
         if text is not None:
             (tmp_path / name).write_text(text)

@@ -31,6 +31,8 @@ class LiveRecovery:
         models: Name of a preset or a mapping.
         lpips_net: ``"alex"`` or ``"vgg"``.
         cache_entries: Number of scored (image, subset) pairs that are kept.
+        width: F; None is the preset's ``max_features``.
+        thresholds: eps_t and eps_v that the features were pruned with, if they are not the preset's.
     """
 
     def __init__(
@@ -43,11 +45,14 @@ class LiveRecovery:
         models: Models = "street",
         lpips_net: str = "alex",
         cache_entries: int = 65_536,
+        width: int | None = None,
+        thresholds: tuple[float, float] | None = None,
     ) -> None:
-        self._made_of = (features, images, labels, seeds, steps, models, lpips_net, cache_entries)
+        self._made_of = (features, images, labels, seeds, steps, models, lpips_net, cache_entries, width, thresholds)
         self.features = tuple(features)
         self.images = images
-        self.bank = FeatureBank.stack(self.features, load_preset(models).max_features, labels)
+        self.thresholds = thresholds
+        self.bank = FeatureBank.stack(self.features, width or load_preset(models).max_features, labels)
         self.seeds = tuple(int(seed) for seed in seeds)
         self.recovery = load_recovery(models, steps)
         self.distance = PerceptualDistance(lpips_net)
@@ -70,7 +75,17 @@ class LiveRecovery:
         _check_origin(table, models, lpips_net)
         made_by = table.provenance
         seeds, steps = made_by["diffusion_seeds"], int(made_by["denoising_steps"])
-        return cls(table.features, table.images, table.labels, seeds, steps, models, lpips_net)
+        return cls(
+            table.features,
+            table.images,
+            table.labels,
+            seeds,
+            steps,
+            models,
+            lpips_net,
+            width=table.width,
+            thresholds=table.thresholds,
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._made_of
@@ -114,14 +129,20 @@ class SampledRecovery:
         table: Holds a sample.
         models: Name of a preset or a mapping; must be what made the table.
         lpips_net: ``"alex"`` or ``"vgg"``.
+
+    Raises:
+        TableError: If the table does not say what made it, or other models or another LPIPS network made it.
     """
 
     is_full = False
 
     def __init__(self, table: RecoveryTable, models: Models = "street", lpips_net: str = "alex") -> None:
+        _check_origin(table, models, lpips_net)
         self.table = table
         self.features = table.features
+        self.images = table.images
         self.bank = table.bank
+        self.thresholds = table.thresholds
         self._models, self._lpips_net = models, lpips_net
 
     @cached_property
@@ -133,11 +154,7 @@ class SampledRecovery:
         return self
 
     def lpips(self, images: np.ndarray, selection: np.ndarray) -> np.ndarray:
-        """Look up, or recover and score; see :meth:`LiveRecovery.lpips`.
-
-        Raises:
-            TableError: If a subset is not in the table and other models made that.
-        """
+        """Look up, or recover and score; see :meth:`LiveRecovery.lpips`."""
         values = self.table.known_lpips(images, selection)
         missing = np.isnan(values)
         if missing.any():

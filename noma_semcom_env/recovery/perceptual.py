@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from noma_semcom_env.zoo.loading import ModelLoadError, check_sums
 
 if TYPE_CHECKING:
     import torch
 
-VGG_BACKBONE: Final = "vgg16-397923af.pth"
-VGG_URL: Final = f"https://download.pytorch.org/models/{VGG_BACKBONE}"
+VGG_URL: Final = "https://download.pytorch.org/models/vgg16-397923af.pth"
+VGG_SHA256: Final = "397923af"
+"""What the backbone's SHA-256 begins with, as its publishers put it into its name."""
+
 BUNDLED_WEIGHTS = Path(__file__).parents[1] / "zoo" / "weights" / "lpips" / "alex.safetensors"
 
 
@@ -55,42 +60,55 @@ class PerceptualDistance:
 def _load(net: str) -> torch.nn.Module:
     try:
         import lpips
-        from safetensors.torch import load_file
     except ImportError as error:
         raise ImportError("LPIPS needs the extra 'models': pip install 'noma-semcom-env[models]'") from error
-    from noma_semcom_env.zoo.loading import ModelLoadError, check_sums
 
     with warnings.catch_warnings():
         # lpips 0.1.4 builds its trunk with torchvision's old keyword.
         warnings.filterwarnings("ignore", category=UserWarning, module=r"torchvision\.models\._utils")
-        if net == "vgg":
-            model = _load_vgg(lpips)
-        else:
-            model = lpips.LPIPS(net="alex", pnet_rand=True, pretrained=False, verbose=False)
-    if net == "alex":
-        check_sums(BUNDLED_WEIGHTS.parent)
-        weights = {name: value.float() for name, value in load_file(BUNDLED_WEIGHTS).items()}
-        heads = {name.replace("lin", "lins.", 1): value for name, value in weights.items() if name.startswith("lin")}
-        missing, unexpected = model.load_state_dict(weights | heads, strict=False)
-        if unexpected or set(missing) - {"scaling_layer.shift", "scaling_layer.scale"}:
-            raise ModelLoadError(
-                f"{BUNDLED_WEIGHTS} is not a complete LPIPS model: missing {missing}, extra {unexpected}; install the "
-                "package again"
-            )
+        model = lpips.LPIPS(net=net, pnet_rand=True, pretrained=False, verbose=False)
+    source, weights = _read_alex() if net == "alex" else _read_vgg(model, Path(lpips.__file__).parent)
+    heads = {name.replace("lin", "lins.", 1): value for name, value in weights.items() if name.startswith("lin")}
+    missing, unexpected = model.load_state_dict(weights | heads, strict=False)
+    if unexpected or set(missing) - {"scaling_layer.shift", "scaling_layer.scale"}:
+        raise ModelLoadError(
+            f"{source} is not a complete LPIPS model: missing {missing}, extra {unexpected}; install the package again"
+        )
     network: torch.nn.Module = model.eval().requires_grad_(False)
     return network
 
 
-def _load_vgg(lpips: Any) -> Any:
+def _read_alex() -> tuple[Path, dict[str, torch.Tensor]]:
+    from safetensors.torch import load_file
+
+    check_sums(BUNDLED_WEIGHTS.parent)
+    return BUNDLED_WEIGHTS, {name: value.float() for name, value in load_file(BUNDLED_WEIGHTS).items()}
+
+
+def _read_vgg(model: torch.nn.Module, package: Path) -> tuple[Path, dict[str, torch.Tensor]]:
+    """The backbone of torchvision, in its place in the hub's cache, and the heads of the ``lpips`` package.
+
+    torchvision would unpickle its file; here tensors alone are taken from it, and only if its sum is right.
+    """
     import torch
 
-    from noma_semcom_env.zoo.loading import ModelLoadError
-
+    backbone = Path(torch.hub.get_dir()) / "checkpoints" / VGG_URL.rpartition("/")[2]
+    heads = package / "weights" / "v0.1" / "vgg.pth"
     try:
-        return lpips.LPIPS(net="vgg", verbose=False)
+        if not backbone.is_file():
+            backbone.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(VGG_URL, str(backbone), VGG_SHA256, progress=False)
+        with backbone.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if not found.startswith(VGG_SHA256):
+            raise ValueError(f"its SHA-256 begins with {found[: len(VGG_SHA256)]}, not with {VGG_SHA256}")
+        trunk, weights = (torch.load(path, map_location="cpu", weights_only=True) for path in (backbone, heads))
+        for name in model.state_dict():
+            if name.startswith("net.slice"):
+                weights[name] = trunk["features." + name.removeprefix("net.").partition(".")[2]]
     except Exception as error:  # of transport, of a file that is cut off, or of one that is no tensors
-        home = Path(torch.hub.get_dir()) / "checkpoints"
         raise ModelLoadError(
-            f"lpips_net='vgg' needs torchvision's {VGG_BACKBONE}, which could not be had "
-            f"({type(error).__name__}: {error}); where there is a network, fetch {VGG_URL}, and put it into {home}"
+            f"lpips_net='vgg' needs {backbone}, which cannot be had or read ({type(error).__name__}: {error}); delete "
+            f"what is there, fetch {VGG_URL} and put it there, or take lpips_net='alex'"
         ) from error
+    return backbone, weights

@@ -85,6 +85,12 @@ class RecoveryTable:
         """Whether every subset of every image has its entry; exactness and the oracle need that."""
         return self.subsets is None
 
+    @property
+    def thresholds(self) -> tuple[float, float] | None:
+        """eps_t and eps_v that the images' features were pruned with, None if that is not recorded."""
+        made_with = self.provenance.get("thresholds")
+        return None if made_with is None else (float(made_with["text"]), float(made_with["visual"]))
+
     def subsets_of(self, row: int) -> np.ndarray:
         """(n,) int64, ascending: the numbers of the subsets of an image that have an entry."""
         if self.subsets is None:
@@ -112,8 +118,13 @@ class RecoveryTable:
 
         Returns:
             (n,) float64.
+
+        Raises:
+            TableError: If the table holds a sample of the image's subsets.
         """
         count = self.features[row].count
+        if not self.is_full:
+            raise TableError("the table holds a sample of its images' subsets; savings need all of them")
         # One axis of length 2 a feature, the last feature first.
         values = self.mean[row, : 1 << count].reshape((2,) * count)
         weights = np.array([1.0 - received, received])

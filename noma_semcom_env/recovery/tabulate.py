@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ MAX_TABLE_ENTRIES: Final = 4096
 """Subsets of an image that are tabulated at most, unless told otherwise."""
 
 _JOB_PIXELS: Final = 256 * 64**2
+_DENSE_WIDTH: Final = 16
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,9 @@ class Recipe:
         if int(self.steps or 0) < 1:
             raise ValueError(f"steps={self.steps!r} must be at least 1")
 
-    @property
-    def computation(self) -> Computation:
-        """What is done with each job."""
-        return Computation(self.models, int(self.steps or 0), self.lpips_net)
+    def computation(self, device: str | None = None) -> Computation:
+        """What is done with each job, on a device of torch's or the one that suits the preset."""
+        return Computation(self.models, int(self.steps or 0), self.lpips_net, device)
 
     def origin(self) -> dict[str, Any]:
         """What an entry of any seed depends on, with a SHA-256 sum over the recovery models' files."""
@@ -85,6 +85,7 @@ def tabulate(
     record: dict[str, Any] | None = None,
     ray_address: str | None = None,
     max_table_entries: int = MAX_TABLE_ENTRIES,
+    device: str | None = None,
 ) -> RecoveryTable:
     """Compute and save a table; what an interrupted run has finished is taken up again.
 
@@ -104,13 +105,16 @@ def tabulate(
             ``"local"`` starts one here.
         max_table_entries: Where an image has more subsets, so many of them are tabulated, a sample that
             :func:`~noma_semcom_env.recovery.subsets.sample_subsets` draws.
+        device: Where the models run; None is a GPU if this machine has one, except for the bundled models. On a GPU one
+            process is the default, and on Ray each job asks for a whole one.
 
     Returns:
         The finished table.
 
     Raises:
         ValueError: If an image has more features than the preset's width, the lengths differ, the images are not of
-            uint8, ``max_table_entries`` is too small, or ``output`` holds entries that would be lost.
+            uint8, two images have one id, ``max_table_entries`` is too small, or ``output`` holds entries that would be
+            lost.
         TableError: If ``output`` is there and damaged.
         ModelLoadError: If the preset's models are missing or damaged.
     """
@@ -120,18 +124,22 @@ def tabulate(
         raise ValueError(f"images has {len(images)} entries and features {len(features)}; one each is needed")
     if images.ndim != 4 or images.dtype != np.uint8:
         raise ValueError(f"images has shape {images.shape} and dtype {images.dtype}; (I, H, W, 3) of uint8 is needed")
+    ids = [one.image_id for one in features]
+    if len(set(ids)) < len(ids):
+        twice = sorted({name for name in ids if ids.count(name) > 1})
+        raise ValueError(f"features hold the image ids {twice} more than once; give each image its own")
     for one in features:
         if one.count > width:
             raise ValueError(f"image {one.image_id!r} has {one.count} features; at most {width} can be tabulated")
     subsets = [sample_subsets(one, max_table_entries) for one in features]
     shards = _Shards(images, features, subsets, recipe, output)
     jobs = shards.jobs()
-    with _progress() as bar:
+    compute = recipe.computation(device)
+    computing = compute_on_ray(compute, jobs, ray_address) if ray_address else compute_here(compute, jobs, processes)
+    with closing(computing), _progress() as bar:
         total, missing = sum(map(len, subsets)) * len(recipe.seeds), sum(len(job.subsets) for job in jobs)
         task = bar.add_task("recoveries", total=total, completed=total - missing, rate="")
-        compute = recipe.computation
-        done = compute_on_ray(compute, jobs, ray_address) if ray_address else compute_here(compute, jobs, processes)
-        for job, values in done:
+        for job, values in computing:
             shards.add(job, values)
             bar.advance(task, len(values))
             speed = bar.tasks[0].speed
@@ -139,11 +147,12 @@ def tabulate(
             if not bar.console.is_terminal:  # there a bar shows at its end alone
                 left = bar.tasks[0].time_remaining
                 bar.console.print(f"{bar.tasks[0].completed:.0f} of {total} recoveries, {left or 0:.0f} s left")
-    full = 1 << width <= max_table_entries
+    full = all(len(numbers) == 1 << one.count for numbers, one in zip(subsets, features, strict=True))
+    dense = full and width <= _DENSE_WIDTH
     table = RecoveryTable(
         tuple(features),
         images,
-        _stacked(shards.values, 1 << width if full else max(map(len, subsets)), np.nan, np.float32),
+        _stacked(shards.values, 1 << width if dense else max(map(len, subsets)), np.nan, np.float32),
         preset.labels,
         {
             **(record or {}),
@@ -151,7 +160,7 @@ def tabulate(
             **({} if full else {"max_table_entries": max_table_entries, "sample": SAMPLE}),
         },
         output,
-        None if full else _stacked(subsets, max(map(len, subsets)), PADDING, np.int64),
+        None if dense else _stacked(subsets, max(map(len, subsets)), PADDING, np.int64),
         width,
     )
     table.save(output)
@@ -199,7 +208,7 @@ class _Shards:
 
     def jobs(self) -> list[Job]:
         """What is not computed yet, image by image."""
-        together = max(8, _JOB_PIXELS // int(np.prod(self._images.shape[1:3])))
+        together = max(1, _JOB_PIXELS // int(np.prod(self._images.shape[1:3])))
         return [
             Job(row, self._images[row], self._features[row], seed, numbers[start : start + together], start)
             for row, numbers in enumerate(self._subsets)
@@ -214,20 +223,28 @@ class _Shards:
         entries = self.values[job.row][place]
         entries[job.start : job.start + len(values)] = values
         path = self._paths[job.row][place]
-        part = path.with_suffix(".part")
+        part = path.with_suffix(f".{os.getpid()}.part")
         with part.open("wb") as file:
             np.save(file, entries)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(part, path)
 
     def remove(self) -> None:
-        shutil.rmtree(self._folder)
+        """Remove this run's files; those of another run on the same output stay for it."""
+        for path in (path for paths in self._paths for path in paths):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty
+            self._folder.rmdir()
 
 
 def _read_shard(path: Path, entries: int) -> np.ndarray:
-    if not path.is_file():
-        return np.full(entries, np.nan, dtype=np.float32)
-    shard: np.ndarray = np.load(path, allow_pickle=False)
-    return shard
+    """What an earlier run left, all NaN if that is nothing or cannot be read."""
+    with suppress(OSError, EOFError, ValueError):
+        shard: np.ndarray = np.load(path, allow_pickle=False)
+        if shard.shape == (entries,) and shard.dtype == np.float32:
+            return shard
+    return np.full(entries, np.nan, dtype=np.float32)
 
 
 def _known_entries(output: Path, origin: dict[str, Any]) -> dict[tuple[str, int], np.ndarray]:

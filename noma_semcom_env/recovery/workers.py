@@ -9,11 +9,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final
 
@@ -21,10 +22,12 @@ import numpy as np
 
 from noma_semcom_env.features import SemanticFeatures
 from noma_semcom_env.recovery.subsets import subset_members
-from noma_semcom_env.zoo.presets import Models
+from noma_semcom_env.zoo.devices import choose_device
+from noma_semcom_env.zoo.presets import Models, load_preset
 
 _ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _ATTEMPTS: Final = 5
+_PATIENCE_S: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Computation:
-    """What is done with each job: models, denoising steps and LPIPS network."""
+    """What is done with each job: models, denoising steps, LPIPS network, and where (None is what suits the preset)."""
 
     models: Models
     steps: int
     lpips_net: str
+    device: str | None = None
 
     def __call__(self, job: Job) -> np.ndarray:
         """(n,) float32, the LPIPS of each subset."""
@@ -62,7 +66,7 @@ class Computation:
         from noma_semcom_env.recovery.pipeline import load_recovery
 
         count = len(job.subsets)
-        return load_recovery(self.models, self.steps).distances(
+        return load_recovery(self.models, self.steps, self.device).distances(
             [job.features] * count,
             np.broadcast_to(job.image, (count, *job.image.shape)),
             subset_members(job.subsets, job.features.count),
@@ -73,41 +77,90 @@ class Computation:
 
 def compute_here(
     compute: Computation, jobs: Sequence[Job], processes: int | None = None
-) -> Iterator[tuple[Job, np.ndarray]]:
+) -> Generator[tuple[Job, np.ndarray], None, None]:
     """Compute jobs in processes of this machine, one thread each.
 
     Args:
         compute: What is done with each job.
         jobs: The jobs.
-        processes: Number of processes; all cores by default.
+        processes: Number of processes; by default one for all cores together on a GPU, and one a core otherwise.
 
     Yields:
         Each job and its LPIPS, as soon as they are done.
     """
+    if not jobs:
+        return
+    if processes is None and choose_device(load_preset(compute.models), compute.device) != "cpu":
+        processes = 1
     with _one_thread_each():
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(processes, context, initializer=_start_worker)
+        before = set(multiprocessing.active_children())
+        pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_start_worker)
+        running = {pool.submit(compute, job): job for job in jobs}
         try:
-            running = {pool.submit(compute, job): job for job in jobs}
             for done in as_completed(running):
-                yield running[done], done.result()
+                yield running.pop(done), done.result()
         finally:
-            # On an error or Ctrl-C, jobs that wait are given up.
-            pool.shutdown(cancel_futures=True)
+            # On an error or Ctrl-C, jobs that wait or are under way are given up.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(multiprocessing.active_children()) - before:
+                worker.terminate()
+
+
+@contextmanager
+def ray_cluster(address: str | None) -> Iterator[None]:
+    """Connection to a Ray cluster, ended afterwards unless the process had one before.
+
+    Args:
+        address: Of the cluster; ``"auto"`` finds a running one, ``"local"`` starts one on this machine. None connects
+            to none.
+
+    Raises:
+        ImportError: If Ray is not installed.
+        ConnectionError: If there is no cluster at the address.
+    """
+    if address is None:
+        yield
+        return
+    try:
+        import ray
+    except ImportError as error:
+        raise ImportError("a Ray cluster needs the extra 'rllib': pip install 'noma-semcom-env[rllib]'") from error
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        _knock(address)
+        ray.init(address, log_to_driver=False, include_dashboard=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConnectionError(
+            f"there is no Ray cluster at {address!r} ({error}); start one with 'ray start --head', or give 'local'"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError at once where nobody listens; Ray itself waits for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
 
 
 def compute_on_ray(
     compute: Computation, jobs: Sequence[Job], address: str = "auto"
-) -> Iterator[tuple[Job, np.ndarray]]:
+) -> Generator[tuple[Job, np.ndarray], None, None]:
     """Compute jobs on a Ray cluster; every node needs the package and, where models are folders, the same folders.
 
-    Jobs that a lost worker or node held are computed again elsewhere.
+    Jobs that a lost worker or node held are computed again elsewhere. A job takes a core, or a GPU if the computation
+    names one as its device.
 
     Args:
         compute: What is done with each job.
         jobs: The jobs.
-        address: Of the cluster; ``"auto"`` finds a running one, ``"local"`` starts one on this machine. Not used if
-            the process is connected already.
+        address: See :func:`ray_cluster`.
 
     Yields:
         Each job and its LPIPS, as soon as they are done.
@@ -116,31 +169,27 @@ def compute_on_ray(
         ImportError: If Ray is not installed.
         ConnectionError: If there is no cluster at the address.
     """
-    try:
+    with ray_cluster(address):
         import ray
-    except ImportError as error:
-        raise ImportError("a Ray cluster needs the extra 'rllib': pip install 'noma-semcom-env[rllib]'") from error
-    connected = ray.is_initialized()
-    if not connected:
-        ray.init(address, runtime_env={"env_vars": _ONE_THREAD}, log_to_driver=False, include_dashboard=False)
-    remote = ray.remote(num_cpus=1, max_retries=_ATTEMPTS)(_compute)
-    shared = ray.put(compute)
-    waiting = iter(jobs)
-    running: dict[Any, Job] = {}
-    try:
-        # Twice as many as can run: enough for no core to wait, few enough for the images to stay out of the cluster.
-        ahead = max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
-        while True:
-            running |= {remote.remote(shared, job): job for job in islice(waiting, ahead - len(running))}
-            if not running:
-                return
-            for done in ray.wait(list(running), num_returns=1)[0]:
-                yield running.pop(done), ray.get(done)
-    finally:
-        for task in running:
-            ray.cancel(task)
-        if not connected:
-            ray.shutdown()
+
+        on_gpu = (compute.device or "cpu") != "cpu"
+        remote = ray.remote(num_cpus=1, num_gpus=int(on_gpu), max_retries=_ATTEMPTS)(_compute)
+        # Ray no longer hides its GPUs from tasks that ask for none.
+        shared = ray.put(compute if on_gpu else replace(compute, device="cpu"))
+        waiting = iter(jobs)
+        running: dict[Any, Job] = {}
+        # Twice as many as can run: enough for none to wait, few enough for the images to stay out of the cluster.
+        ahead = max(2, 2 * int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1)))
+        try:
+            while True:
+                running |= {remote.remote(shared, job): job for job in islice(waiting, ahead - len(running))}
+                if not running:
+                    return
+                for done in ray.wait(list(running), num_returns=1)[0]:
+                    yield running.pop(done), ray.get(done)
+        finally:
+            for task in running:
+                ray.cancel(task)
 
 
 def _compute(compute: Computation, job: Job) -> np.ndarray:
@@ -168,7 +217,7 @@ def _one_thread_each() -> Iterator[None]:
 def _start_worker() -> None:
     # A worker whose parent was killed would go on beside those of the next run.
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Ctrl-C at a terminal reaches workers too; the parent ends them.
+    # Ctrl-C at a terminal reaches workers too; the parent ends them, without a traceback of each.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch
 

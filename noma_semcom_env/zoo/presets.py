@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Final
+
+from noma_semcom_env.scenario import Scenario
 
 WEIGHTS: Final = Path(__file__).parent / "weights"
 
@@ -73,27 +75,65 @@ class Preset:
     allow_bin: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for part in PARTS:
-            if not getattr(self, part):
-                raise ValueError(f"models[{part!r}] is empty; give a folder or a hub id 'owner/name'")
-        for part in self.allow_bin:
-            if part not in PARTS:
-                raise ValueError(f"models['allow_bin'] holds {part!r}; its entries are among {PARTS}")
-        if self.text_unit not in ("phrase", "word"):
-            raise ValueError(f"models['text_unit']={self.text_unit!r} must be 'phrase' or 'word'")
-        if self.decoder_precision not in PRECISIONS:
-            raise ValueError(f"models['decoder_precision']={self.decoder_precision!r} must be one of {PRECISIONS}")
-        for name in ("max_features", "denoising_steps"):
+        for name, (allowed, wanted) in _ALLOWED.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"models[{name!r}]={value!r} must be a whole number of at least 1")
-        if self.max_features > 62:
-            raise ValueError(f"models['max_features']={self.max_features!r} must be at most 62: a subset is one number")
-        for name in ("text_threshold", "visual_threshold"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"models[{name!r}]={getattr(self, name)!r} must lie in [0, 1]")
-        if not self.latency_ref_s > 0:
-            raise ValueError(f"models['latency_ref_s']={self.latency_ref_s!r} must be above 0 seconds")
+            if not allowed(value):
+                raise ValueError(f"models[{name!r}]={value!r} must be {wanted}")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_text_or_none(value: Any) -> bool:
+    return value is None or _is_text(value)
+
+
+def _is_number(value: Any, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_whole(value: Any, high: int) -> bool:
+    return isinstance(value, int) and _is_number(value, 1, high)
+
+
+def _is_share(value: Any) -> bool:
+    return _is_number(value, 0, 1)
+
+
+def _is_palette(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(colour, tuple) and len(colour) == 3 and all(type(one) is int and 0 <= one <= 255 for one in colour)
+        for colour in value.values()
+    )
+
+
+def _is_labels(value: Any) -> bool:
+    return isinstance(value, tuple) and value[:1] == ("",) and all(map(_is_text, value[1:]))
+
+
+_ALLOWED: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
+    **dict.fromkeys(PARTS, (_is_text, "a folder or a hub id 'owner/name'")),
+    "codebook": (_is_text_or_none, "a file, or None for the captioner's vocabulary"),
+    "importance": (_is_text_or_none, "a file, or None"),
+    "palette": (_is_palette, "a mapping from class names to three whole numbers in [0, 255]"),
+    "labels": (_is_labels, "a list of texts, the first one empty and no other"),
+    "text_unit": (lambda value: value in ("phrase", "word"), "'phrase' or 'word'"),
+    "max_features": (
+        lambda value: _is_whole(value, 62),
+        "a whole number in [1, 62]: a subset is one number of 64 bits",
+    ),
+    "denoising_steps": (lambda value: _is_whole(value, 1000), "a whole number in [1, 1000]"),
+    "decoder_precision": (lambda value: value in PRECISIONS, f"one of {PRECISIONS}"),
+    "text_threshold": (_is_share, "a number in [0, 1]"),
+    "visual_threshold": (_is_share, "a number in [0, 1]"),
+    "latency_ref_s": (lambda value: _is_number(value, 1e-12, 1e6), "a number in [1e-12, 1e6] seconds"),
+    "allow_bin": (
+        lambda value: isinstance(value, tuple) and set(value) <= set(PARTS),
+        f"a list of parts among {PARTS}",
+    ),
+}
+"""What each field may be, and how an error says it."""
 
 
 def load_preset(models: Models = "street") -> Preset:
@@ -109,6 +149,11 @@ def load_preset(models: Models = "street") -> Preset:
     return _load(models_key(models))
 
 
+def settle(scenario: Scenario) -> Scenario:
+    """A scenario with what it leaves to its model preset filled in, which is tau_ref."""
+    return scenario.settled(load_preset(scenario.models).latency_ref_s)
+
+
 def models_key(models: Models) -> str:
     """One text for each choice of models, by which what was loaded is kept."""
     if isinstance(models, str):
@@ -118,7 +163,12 @@ def models_key(models: Models) -> str:
 
 @lru_cache(maxsize=16)
 def _load(key: str) -> Preset:
-    swapped = json.loads(key) if key.startswith("{") else {"preset": key}
+    try:
+        swapped = json.loads(key) if key.startswith("{") else {"preset": key}
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"models={key!r} is no preset and no JSON object ({error}); give a name or a mapping"
+        ) from error
     name = swapped.pop("preset", "street")
     path = WEIGHTS / str(name) / "preset.json"
     if not path.is_file():
@@ -136,14 +186,20 @@ def _load(key: str) -> Preset:
             hint = f"did you mean {near[0]!r}?" if near else f"fields are: {', '.join(known)}"
             raise ValueError(f"models holds {field!r}, which is no field of a preset; {hint}")
     data.update(swapped)
-    data["palette"] = {label: tuple(colour) for label, colour in data["palette"].items()}
+    if isinstance(data["palette"], dict):
+        data["palette"] = {label: _as_tuple(colour) for label, colour in data["palette"].items()}
     for field in ("labels", "allow_bin"):
-        data[field] = tuple(data.get(field, ()))
+        data[field] = _as_tuple(data.get(field, ()))
     return Preset(name=name, **data)
 
 
+def _as_tuple(value: Any) -> Any:
+    """A tuple in place of JSON's list; anything else stays, to be refused by its own name."""
+    return tuple(value) if isinstance(value, list | tuple) else value
+
+
 def _plain(value: Any) -> Any:
-    """A path as text, a tuple as a list; JSON knows neither."""
+    """A path as text; JSON does not know it."""
     if isinstance(value, PathLike):
         return fspath(value)
     raise TypeError(f"models holds {value!r}, a {type(value).__name__}; texts, numbers, lists and mappings are needed")

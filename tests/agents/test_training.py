@@ -146,11 +146,11 @@ def test_commands_refuse_what_they_cannot_use(tmp_path: Path) -> None:
     for command in (
         ["demo", "--set", "images=street-test"],
         ["train", "--validation", "street-dawn"],
-        ["tabulate", "model", "--output", str(tmp_path / "x.npz")],
-        ["tabulate", "test", "--output", str(tmp_path / "x.txt")],
+        ["tabulate", "street:test", "--output", str(tmp_path / "x.npz")],
+        ["tabulate", "street:test", "--count", "1", "--output", str(tmp_path / "x.txt")],
     ):
         assert CliRunner().invoke(app, command).exit_code == 2, command
-    result = CliRunner().invoke(app, ["tabulate", "test", "--output", str(tmp_path / "x.npz"), "--seeds", "a,b"])
+    result = CliRunner().invoke(app, ["tabulate", "street:test", "--output", str(tmp_path / "x.npz"), "--seeds", "a,b"])
     assert result.exit_code == 2
 
 

@@ -55,6 +55,16 @@ def test_a_selection_can_be_asked_for(pictures: list[str], tmp_path: Path) -> No
     assert sent == {"all": {True}, "none": {False}}
 
 
+def test_the_report_tells_the_scenarios_importance(pictures: list[str], tmp_path: Path) -> None:
+    told = {}
+    for name in ("paper", "fitted"):
+        command = ["transmit", pictures[0], "--output", str(tmp_path / name), "--set", f"importance={name}"]
+        assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
+        report = json.loads((tmp_path / name / "transmission.json").read_text())
+        told[name] = [one["importance"] for one in report["users"][0]["features"]]
+    assert told["paper"] != told["fitted"]
+
+
 @pytest.mark.slow
 def test_a_trained_policy_selects_in_its_own_scenario(pictures: list[str], tmp_path: Path) -> None:
     run = str(tmp_path / "run")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from urllib.error import URLError
 
@@ -52,24 +55,52 @@ def test_changed_and_missing_weights_are_named(tmp_path: Path, monkeypatch: pyte
         perceptual._load.__wrapped__("alex")
 
 
-def test_vgg_without_its_backbone_says_which_file_goes_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where torchvision's backbones lie, empty."""
+    (tmp_path / "checkpoints").mkdir()
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(perceptual, "_load", perceptual._load.__wrapped__)
+    return tmp_path / "checkpoints" / "vgg16-397923af.pth"
+
+
+def test_vgg_without_its_backbone_says_which_file_goes_where(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: object, **__: object) -> None:
         raise URLError("no network")
 
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
-    with pytest.raises(ModelLoadError, match=rf"vgg16-397923af\.pth.*no network.*put it into {tmp_path}/checkpoints"):
-        perceptual._load.__wrapped__("vgg")
+    with pytest.raises(ModelLoadError, match=rf"needs {hub}.*no network.*fetch https://.* and put it there"):
+        PerceptualDistance("vgg")
+
+
+class Malicious:
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.file),)
+
+
+def test_a_vgg_backbone_that_is_another_file_is_refused_unread(
+    hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(Malicious(tmp_path / "made"), hub)
+    with pytest.raises(ModelLoadError, match="SHA-256 begins with .*not with 397923af"):
+        PerceptualDistance("vgg")
+    monkeypatch.setattr(perceptual, "VGG_SHA256", hashlib.sha256(hub.read_bytes()).hexdigest())
+    with pytest.raises(ModelLoadError, match="UnpicklingError"):
+        PerceptualDistance("vgg")
+    assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.slow
-def test_vgg_works_where_its_backbone_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A backbone of random weights in torchvision's file: the true one is 528 MB that no test may fetch."""
+def test_vgg_works_where_its_backbone_is(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backbone of random weights in torchvision's form: the true one is 528 MB that no test may fetch."""
     torch.manual_seed(0)
-    (tmp_path / "checkpoints").mkdir()
-    torch.save(torchvision.models.vgg16().state_dict(), tmp_path / "checkpoints" / perceptual.VGG_BACKBONE)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(perceptual, "_load", perceptual._load.__wrapped__)
+    trunk = {f"features.{k}": v for k, v in torchvision.models.vgg16().features.state_dict().items()}
+    torch.save(trunk, hub)
+    monkeypatch.setattr(perceptual, "VGG_SHA256", hashlib.sha256(hub.read_bytes()).hexdigest())
     distance = PerceptualDistance("vgg")
+    assert torch.equal(distance._model.net.slice2[0].weight, trunk["features.4.weight"])
     assert distance(_read("ex_ref"), _read("ex_ref")).item() == 0.0
-    assert distance(_read("ex_ref"), _read("ex_p0")).item() > 0.0
+    assert distance(_read("ex_ref"), _read("ex_p0")).item() > distance(_read("ex_ref"), _read("ex_ref") * 0.99).item()

@@ -5,19 +5,18 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import gymnasium
 import numpy as np
 import pytest
 import torch
 
-from noma_semcom_env.features import select_kind
+from noma_semcom_env.features import FeatureKind, select_kind
 from noma_semcom_env.recovery.live import LiveRecovery
 from noma_semcom_env.recovery.perceptual import PerceptualDistance
 from noma_semcom_env.recovery.pipeline import DiffusionRecovery, RecoveryError, load_recovery
 from noma_semcom_env.recovery.subsets import subset_selections
-from noma_semcom_env.recovery.table import TableError, load_table
+from noma_semcom_env.recovery.table import RecoveryTable, TableError, load_table
 from noma_semcom_env.recovery.tabulate import Recipe, tabulate
 from noma_semcom_env.scenes import street
 from noma_semcom_env.zoo.devices import choose_device
@@ -36,7 +35,7 @@ def test_lpips_answers_to_the_selection(recovery: DiffusionRecovery) -> None:
     """All features beat either kind alone, which beats nothing; each bound leaves a fifth of what the models reach."""
     table = load_table("street-validation")
     features, images, distance = table.features[:12], table.images[:12], PerceptualDistance()
-    kinds: tuple[Literal["all", "masks", "words", "none"], ...] = ("all", "masks", "words", "none")
+    kinds: tuple[FeatureKind, ...] = ("all", "masks", "words", "none")
     means = {
         kind: recovery.distances(features, images, select_kind(features, kind), (0, 1), distance).mean()
         for kind in kinds
@@ -87,6 +86,29 @@ def test_live_environment_equals_the_tabulated_one() -> None:
         assert info["latency_s"] == live_info["latency_s"]
 
 
+def test_live_recovery_of_a_wider_table_keeps_its_width() -> None:
+    table = load_table("street-validation")
+    wide = np.full((len(table.features), 1, 1 << 12), np.nan, dtype=np.float32)
+    wide[..., : 1 << 10] = table.lpips_by_seed[:, :1]
+    wider = RecoveryTable(
+        table.features, table.images, wide, table.labels, {**table.provenance, "diffusion_seeds": [0]}
+    )
+    selection = np.ones((1, 12), dtype=bool)
+    image = np.array([0])
+    assert LiveRecovery.from_table(wider).lpips(image, selection) == pytest.approx(
+        wider.lpips(image, selection), abs=1e-3
+    )
+
+
+def test_a_table_of_other_models_does_not_fit_a_scenario(tmp_path: Path) -> None:
+    table = load_table("street-validation")
+    replace(table, provenance={**table.provenance, "models": "sd15"}).save(tmp_path / "other.npz")
+    with pytest.raises(ValueError, match="models='street' does not fit images=.*tabulated with models='sd15'"):
+        gymnasium.make("NomaSemCom-v0", images=str(tmp_path / "other.npz"))
+    env = gymnasium.make("NomaSemCom-v0", images=str(tmp_path / "other.npz"), models="sd15")
+    assert env.unwrapped.scenario.latency_ref_s == load_preset("sd15").latency_ref_s  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("models", "sd15"), ("lpips_net", "vgg"), ("models_sha256", "0"), ("denoising_steps", None)],
@@ -118,7 +140,7 @@ def test_bundled_splits_share_no_image_and_name_what_made_them(recovery: Diffusi
         assert made_by["diffusion_seeds"] == tables[0].provenance["diffusion_seeds"]
         assert len(made_by["diffusion_seeds"]) >= 4
         assert table.is_full
-    assert [len(table.features) for table in tables] >= [64, 16, 48]
+    assert [len(table.features) for table in tables] == [64, 16, 48]
 
 
 def test_bad_arguments_are_refused(recovery: DiffusionRecovery, tmp_path: Path) -> None:
@@ -152,6 +174,7 @@ def test_a_recovery_that_is_not_finite_names_its_prompt(
         recovery.recover([one], np.zeros((1, 10), dtype=bool))
 
 
+@pytest.mark.slow
 def test_a_decoder_of_lower_precision_keeps_lpips(recovery: DiffusionRecovery) -> None:
     """Over 256 entries none moves by 0.002."""
     table, distance = load_table("street-validation"), PerceptualDistance()
@@ -161,7 +184,7 @@ def test_a_decoder_of_lower_precision_keeps_lpips(recovery: DiffusionRecovery) -
     chosen = chosen[np.random.default_rng(0).choice(len(chosen), 128, replace=False)]
     values = [each.distances([one] * 128, raw, chosen, (0, 1), distance) for each in (recovery, exact)]
     assert recovery.decoder_precision == "bfloat16"
-    assert 0 < np.abs(values[0] - values[1]).max() <= 0.002
+    assert np.abs(values[0] - values[1]).max() <= 0.002
 
 
 def test_where_models_run_is_checked() -> None:

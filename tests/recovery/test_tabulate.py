@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +17,13 @@ import pytest
 
 import noma_semcom_env  # noqa: F401  (registers the environments)
 from noma_semcom_agents.evaluation import make_oracle
+from noma_semcom_agents.tabulation import tabulate_images
+from noma_semcom_env.recovery import tabulate as module
+from noma_semcom_env.recovery.live import SampledRecovery
 from noma_semcom_env.recovery.subsets import sample_subsets, subset_members
-from noma_semcom_env.recovery.table import RecoveryTable, load_table
+from noma_semcom_env.recovery.table import RecoveryTable, TableError, load_table
 from noma_semcom_env.recovery.tabulate import Recipe, _entry_digest, tabulate
+from noma_semcom_env.recovery.workers import Job
 from noma_semcom_env.zoo.presets import load_preset
 
 
@@ -50,7 +55,6 @@ def test_finished_entries_are_taken_up_and_leavings_removed(
     recipe, output, parts = recipe_of(table), tmp_path / "small.npz", tmp_path / "small.parts"
     features = [table.features[row] for row in rows]
     write_entries(parts, 0.125, table, rows, recipe)
-    (parts / "of-another-run.npy").write_bytes(b"")
     made = tabulate(table.images[rows], features, output, recipe)
     assert np.nanmin(made.lpips_by_seed) == np.nanmax(made.lpips_by_seed) == 0.125
     assert not parts.exists()
@@ -66,6 +70,74 @@ def test_finished_entries_are_taken_up_and_leavings_removed(
         tabulate(table.images[rows], features, output, replace(recipe, seeds=recipe.seeds[1:]))
     with pytest.raises(ValueError, match=r"small\.npz was made by another recipe"):
         tabulate(table.images[rows], features, output, replace(recipe, steps=7))
+
+
+def test_what_another_run_on_the_same_output_has_computed_stays(
+    smallest: tuple[RecoveryTable, np.ndarray], tmp_path: Path
+) -> None:
+    table, rows = smallest
+    recipe, parts = recipe_of(table), tmp_path / "small.parts"
+    write_entries(parts, 0.125, table, rows, recipe)
+    few = replace(recipe, seeds=recipe.seeds[:1])
+    tabulate(table.images[rows[:1]], [table.features[rows[0]]], tmp_path / "small.npz", few)
+    assert len(list(parts.iterdir())) == len(rows) * len(recipe.seeds) - 1
+    made = tabulate(table.images[rows], [table.features[row] for row in rows], tmp_path / "small.npz", recipe)
+    assert np.nanmin(made.lpips_by_seed) == np.nanmax(made.lpips_by_seed) == 0.125
+    assert not parts.exists()
+
+
+@pytest.mark.parametrize("kept", [0, 60, 200])
+def test_a_damaged_file_of_an_earlier_run_is_computed_anew(
+    smallest: tuple[RecoveryTable, np.ndarray], tmp_path: Path, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, rows = smallest
+    recipe, parts = replace(recipe_of(table), seeds=(0,)), tmp_path / "small.parts"
+    write_entries(parts, 0.125, table, rows, recipe)
+    first = sorted(parts.iterdir())[0]
+    first.write_bytes(first.read_bytes()[:kept])
+    monkeypatch.setattr(module, "compute_here", lambda compute, jobs, processes: computed_at_once(jobs, 0.25))
+    made = tabulate(table.images[rows], [table.features[row] for row in rows], tmp_path / "small.npz", recipe)
+    assert {0.125, 0.25} == {float(values[0, 0]) for values in made.lpips_by_seed}
+
+
+def computed_at_once(jobs: list[Job], value: float) -> Generator[tuple[Job, np.ndarray], None, None]:
+    for job in jobs:
+        yield job, np.full(len(job.subsets), value, dtype=np.float32)
+
+
+def test_a_disk_that_is_full_ends_the_run_at_once(
+    smallest: tuple[RecoveryTable, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, rows = smallest
+    closed = []
+
+    def computing(*_: object) -> Generator[tuple[Job, np.ndarray], None, None]:
+        try:
+            yield from computed_at_once(jobs, 0.25)
+        finally:
+            closed.append(True)
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    jobs = [Job(0, table.images[rows[0]], table.features[rows[0]], 0, np.arange(4), 0)]
+    monkeypatch.setattr(module, "compute_here", computing)
+    monkeypatch.setattr(module._Shards, "add", full)
+    with pytest.raises(OSError, match="no space left"):
+        tabulate(table.images[rows[:1]], [table.features[rows[0]]], tmp_path / "x.npz", recipe_of(table))
+    assert closed
+
+
+def test_two_images_of_one_id_are_refused(smallest: tuple[RecoveryTable, np.ndarray], tmp_path: Path) -> None:
+    table, rows = smallest
+    twice = rows[[0, 0]]
+    with pytest.raises(ValueError, match=rf"'{table.features[rows[0]].image_id}'.* more than once"):
+        tabulate(table.images[twice], [table.features[row] for row in twice], tmp_path / "x.npz", Recipe())
+
+
+def test_a_cluster_that_is_not_there_is_told_of_before_anything_is_computed(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError, match="no Ray cluster at '127.0.0.1:9'.*'ray start --head', or give 'local'"):
+        tabulate_images("street:validation", tmp_path / "x.npz", count=1, ray_address="127.0.0.1:9")
 
 
 def test_a_table_grows_by_seeds_without_computing_its_entries_again(
@@ -119,6 +191,10 @@ def test_a_sample_falls_back_on_the_live_pipeline(
         action = subset_members(np.array(subset), table.width).astype(np.int8)
         *_, info = env.step(action)
         assert info["lpips"][0] == pytest.approx(table.mean[row, subset], abs=1e-3)
+    with pytest.raises(TableError, match="models_sha256.*tabulate the images again"):
+        SampledRecovery(replace(sampled, provenance={**sampled.provenance, "models_sha256": "0"}))
+    with pytest.raises(TableError, match="savings need all"):
+        sampled.savings(0, 1.0)
     with pytest.raises(ValueError, match="the LPIPS of every subset"):
         make_oracle({"images": str(sampled.path)})
 

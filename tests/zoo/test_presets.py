@@ -76,8 +76,19 @@ def test_the_order_of_a_mapping_does_not_matter() -> None:
         ({"control_net": "folder"}, "'control_net'.*did you mean 'controlnet'"),
         ({"xyz": 1}, "'xyz'.*fields are: diffusion, controlnet"),
         ({"name": "mine"}, "'name', which is no field"),
-        ({"segmenter": ""}, r"models\['segmenter'\] is empty"),
-        ({"allow_bin": ["unet"]}, r"models\['allow_bin'\] holds 'unet'"),
+        ({"segmenter": ""}, r"models\['segmenter'\]='' must be a folder or a hub id"),
+        ({"diffusion": 5}, r"models\['diffusion'\]=5 must be a folder or a hub id"),
+        ({"importance": 3}, r"models\['importance'\]=3 must be a file"),
+        ({"allow_bin": ["unet"]}, r"models\['allow_bin'\]=\('unet',\) must be a list of parts"),
+        ({"allow_bin": "captioner"}, r"models\['allow_bin'\]='captioner' must be a list of parts"),
+        ({"palette": []}, r"models\['palette'\]=\[\] must be a mapping"),
+        ({"palette": {"sky": [1, 2]}}, r"models\['palette'\]=.* three whole numbers in \[0, 255\]"),
+        ({"palette": {"sky": [300, 2, -4]}}, r"models\['palette'\]=.* three whole numbers in \[0, 255\]"),
+        ({"labels": ["sky"]}, r"models\['labels'\]=\('sky',\) must be a list of texts, the first one empty"),
+        ({"text_threshold": "a"}, r"models\['text_threshold'\]='a' must be a number in \[0, 1\]"),
+        ({"latency_ref_s": None}, r"models\['latency_ref_s'\]=None must be a number"),
+        ({"latency_ref_s": float("inf")}, r"models\['latency_ref_s'\]=inf must be a number"),
+        ({"max_features": True}, r"models\['max_features'\]=True must be a whole number"),
         ({"text_unit": "letter"}, r"models\['text_unit'\]='letter'"),
         ({"decoder_precision": "int8"}, r"models\['decoder_precision'\]='int8'"),
         ({"denoising_steps": 0}, r"models\['denoising_steps'\]=0"),
@@ -89,6 +100,11 @@ def test_the_order_of_a_mapping_does_not_matter() -> None:
 def test_mappings_that_make_no_preset_are_named(models: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         load_preset(models)
+
+
+def test_a_text_that_starts_like_a_mapping_and_is_none_is_named() -> None:
+    with pytest.raises(ValueError, match=r"models='\{x' is no preset and no JSON object"):
+        load_preset("{x")
 
 
 def test_every_street_word_is_one_token_of_the_recovery() -> None:

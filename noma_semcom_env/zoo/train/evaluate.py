@@ -11,13 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import torch
 from PIL import Image
 
-from noma_semcom_env.features import SemanticFeatures, select_kind
+from noma_semcom_env.features import FeatureKind, SemanticFeatures, select_kind
 from noma_semcom_env.recovery.perceptual import PerceptualDistance
 from noma_semcom_env.recovery.pipeline import load_recovery
 from noma_semcom_env.scenes.street import CLASSES
@@ -26,7 +26,7 @@ from noma_semcom_env.semantics.phrases import head_word, split_caption
 from noma_semcom_env.zoo.train.autoencoder import floor
 from noma_semcom_env.zoo.train.data import Scenes, held_out
 
-KINDS: Final[tuple[Literal["all", "masks", "words", "none"], ...]] = ("all", "masks", "words", "none")
+KINDS: Final[tuple[FeatureKind, ...]] = ("all", "masks", "words", "none")
 
 
 def true_features(scenes: Scenes) -> list[SemanticFeatures]:
