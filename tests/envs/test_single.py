@@ -115,7 +115,7 @@ def test_image_ids_can_be_given_at_reset(env: NomaSemComEnv, table: RecoveryTabl
 def test_scenario_and_keywords(table_path: str) -> None:
     base = Scenario(images=table_path, num_antennas=3)
     env = NomaSemComEnv(base, num_users=2)
-    assert env.scenario == Scenario(images=table_path, num_antennas=3, num_users=2)
+    assert env.scenario == Scenario(images=table_path, num_antennas=3, num_users=2, latency_ref_s=1e-3)
     assert env.action_space.n == 12
     assert env.observation_space["direction"].shape == (12,)
     with pytest.raises(TypeError, match="did you mean 'num_users'"):
@@ -148,7 +148,7 @@ def test_the_docstring_has_its_headings_and_lists_every_term() -> None:
 
 def test_the_docstring_lists_the_observation(env: NomaSemComEnv) -> None:
     lengths = {"K": 3, "K * 2N": 12, "1": 1, "K * F": 18}
-    text = NomaSemComEnv.__doc__ or ""
+    text = (NomaSemComEnv.__doc__ or "").partition("## Observation Space")[2].partition("\n    ## ")[0]
     rows = {line.split("|")[1].strip(" `"): line.split("|") for line in text.splitlines() if line.startswith("    | `")}
     for name, space in env.observation_space.items():
         assert space.shape == (lengths[rows[name][2].strip()],)

@@ -101,6 +101,6 @@ def test_vgg_works_where_its_backbone_is(hub: Path, monkeypatch: pytest.MonkeyPa
     torch.save(trunk, hub)
     monkeypatch.setattr(perceptual, "VGG_SHA256", hashlib.sha256(hub.read_bytes()).hexdigest())
     distance = PerceptualDistance("vgg")
-    assert torch.equal(distance._model.net.slice2[0].weight, trunk["features.4.weight"])
+    assert torch.equal(distance._model.net.slice2[1].weight, trunk["features.5.weight"])
     assert distance(_read("ex_ref"), _read("ex_ref")).item() == 0.0
     assert distance(_read("ex_ref"), _read("ex_p0")).item() > distance(_read("ex_ref"), _read("ex_ref") * 0.99).item()

@@ -135,7 +135,10 @@ def test_two_images_of_one_id_are_refused(smallest: tuple[RecoveryTable, np.ndar
         tabulate(table.images[twice], [table.features[row] for row in twice], tmp_path / "x.npz", Recipe())
 
 
-def test_a_cluster_that_is_not_there_is_told_of_before_anything_is_computed(tmp_path: Path) -> None:
+def test_a_cluster_that_is_not_there_is_told_of_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # trainings in this process leave a connection
     with pytest.raises(ConnectionError, match="no Ray cluster at '127.0.0.1:9'.*'ray start --head', or give 'local'"):
         tabulate_images("street:validation", tmp_path / "x.npz", count=1, ray_address="127.0.0.1:9")
 
