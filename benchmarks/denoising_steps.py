@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from noma_semcom_agents.report import write_rows
+from noma_semcom_agents.report import make_console, write_rows
 from noma_semcom_env.features import FeatureKind, SemanticFeatures, select_kind
 from noma_semcom_env.recovery.perceptual import PerceptualDistance
 from noma_semcom_env.recovery.pipeline import load_recovery
@@ -114,7 +113,7 @@ def main() -> None:
         shown.add_column(what, justify="right")
     for row in rows:
         shown.add_row(str(row["steps"]), *(f"{row[what]:.4f}" for what in RECEIVED))
-    console = Console()
+    console = make_console()
     console.print(shown)
     console.print(f"fewest steps nowhere more than {TOLERANCE:.0%} worse than {rows[-1]['steps']}: {chosen}")
     if arguments.csv:

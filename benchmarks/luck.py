@@ -15,12 +15,11 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from noma_semcom_agents.evaluation import Contender, rollout
 from noma_semcom_agents.oracle import Optimum, Oracle
-from noma_semcom_agents.report import write_rows
+from noma_semcom_agents.report import make_console, write_rows
 from noma_semcom_agents.schemes import AllSelection
 from noma_semcom_env import RecoveryTable, Scenario, load_table
 from noma_semcom_env.recovery.subsets import subset_numbers
@@ -103,7 +102,7 @@ def main() -> None:
         rows.append(row)
         numbers = [f"{row[key]:.4f}" for key in ("standard_error", "all_seeds", "promised", "kept", "sending_all")]
         shown.add_row(images, str(row["seeds"]), *numbers, f"{found['luck']:.1%}")
-    Console().print(shown)
+    make_console().print(shown)
     if arguments.csv:
         write_rows(rows, arguments.csv)
 

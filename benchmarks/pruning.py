@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from noma_semcom_agents.evaluation import Contender, Interval, rollout
 from noma_semcom_agents.oracle import Oracle
-from noma_semcom_agents.report import write_rows
+from noma_semcom_agents.report import make_console, write_rows
 from noma_semcom_agents.schemes import NoSelection
 from noma_semcom_env import RecoveryTable, Scenario, load_table
 from noma_semcom_env.features import FeatureBank
@@ -108,7 +107,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=2000)
     parser.add_argument("--csv", type=Path)
     arguments = parser.parse_args()
-    console, table = Console(), load_table(arguments.images)
+    console, table = make_console(), load_table(arguments.images)
     rows = sweep(arguments.images, arguments.episodes, arguments.importance)
     shown = Table(title=f"Share of features pruned / regret of the oracle over the rest, {arguments.importance}")
     shown.add_column("eps_t")

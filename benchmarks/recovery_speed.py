@@ -14,8 +14,8 @@ from contextlib import closing
 from time import perf_counter
 
 import numpy as np
-from rich.console import Console
 
+from noma_semcom_agents.report import make_console
 from noma_semcom_env.recovery.tabulate import Recipe
 from noma_semcom_env.recovery.workers import Job, compute_here
 from noma_semcom_env.scenes.sets import load_images
@@ -27,7 +27,7 @@ OFFSET = 7_000
 """Scenes that are passed over."""
 
 
-def measure(seconds: float, processes: int, models: Models = "street", together: int = 128) -> float:
+def measure(seconds: float, processes: int, models: Models = "street", together: int = 256) -> float:
     """Recoveries a second over at least so many seconds.
 
     Args:
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--models", default="street", help="name of a preset, or a JSON object that swaps its parts")
     arguments = parser.parse_args()
     rate = measure(arguments.seconds, arguments.processes, arguments.models)
-    Console().print(f"{rate:.0f} recoveries/s in {arguments.processes} processes")
+    make_console().print(f"{rate:.0f} recoveries/s in {arguments.processes} processes")
 
 
 if __name__ == "__main__":

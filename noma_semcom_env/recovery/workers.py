@@ -100,10 +100,11 @@ def compute_here(
             for done in as_completed(running):
                 yield running.pop(done), done.result()
         finally:
-            # On an error or Ctrl-C, jobs that wait or are under way are given up.
             pool.shutdown(wait=False, cancel_futures=True)
-            for worker in set(multiprocessing.active_children()) - before:
-                worker.terminate()
+            if running:  # after an error or Ctrl-C; jobs that wait or are under way are given up
+                for worker in set(multiprocessing.active_children()) - before:
+                    worker.terminate()
+            pool.shutdown()
 
 
 @contextmanager
