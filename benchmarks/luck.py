@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", nargs="+", default=["street-policy", "street-validation", "street-test"])
     parser.add_argument("--episodes", type=int, default=2000)
-    parser.add_argument("--csv")
+    parser.add_argument("--csv", type=Path)
     arguments = parser.parse_args()
     shown = Table(title=f"Noise of the tables, and the oracle's luck over {arguments.episodes} steps")
     headings = ("images", "seeds", "standard error", "oracle, all seeds", "promised", "kept", "ALL-Selection", "luck")
