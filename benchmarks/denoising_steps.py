@@ -86,7 +86,7 @@ def draw(rows: Sequence[dict[str, Any]], chosen: int, path: Path) -> None:
         axes.fill_between(steps, mean - 2 * error, mean + 2 * error, alpha=0.2)
     axes.axvline(chosen, color="grey", linestyle=":", label=f"chosen, T = {chosen}")
     axes.set(xlabel="denoising steps T", ylabel="LPIPS", ylim=(0, None), xlim=(1, max(steps)))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.legend(title="features received", ncols=3, loc="upper right")
     figure.savefig(path, dpi=150)
     plt.close(figure)
