@@ -55,6 +55,7 @@ def test_a_selection_can_be_asked_for(pictures: list[str], tmp_path: Path) -> No
     assert sent == {"all": {True}, "none": {False}}
 
 
+@pytest.mark.slow
 def test_the_report_tells_the_scenarios_importance(pictures: list[str], tmp_path: Path) -> None:
     told = {}
     for name in ("paper", "fitted"):

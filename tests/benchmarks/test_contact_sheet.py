@@ -44,6 +44,7 @@ def test_a_close_up_holds_the_middle_of_the_first_item_at_any_side(seed: int) ->
     assert close_up(render(seed, 256)).shape == (128, 128, 3)
 
 
+@pytest.mark.slow
 def test_the_page_holds_the_palette_and_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "new" / "world.png"
     monkeypatch.setattr("sys.argv", ["contact_sheet", "--output", str(path)])
@@ -56,6 +57,7 @@ def test_the_page_holds_the_palette_and_stays_small(tmp_path: Path, monkeypatch:
     assert (255, 255, 255) in found
 
 
+@pytest.mark.slow
 def test_other_scenes_can_be_drawn(tmp_path: Path) -> None:
     draw(tmp_path / "a.png", [11_000_000], 11_000_004)
     draw(tmp_path / "b.png", [11_000_000, 11_000_001], 11_000_004)

@@ -32,6 +32,7 @@ def test_the_fewest_steps_within_the_tolerance_are_chosen() -> None:
     assert fewest_steps(rows, tolerance=0.03) == 2
 
 
+@pytest.mark.slow
 def test_a_sweep_is_drawn(tmp_path: Path) -> None:
     table = load_table("street-validation")
     rows = sweep(table.images[:2], table.features[:2], (1, 3), (0,))

@@ -169,6 +169,7 @@ def sampled(smallest: tuple[RecoveryTable, np.ndarray], tmp_path_factory: pytest
     )
 
 
+@pytest.mark.slow
 def test_where_subsets_are_too_many_a_declared_sample_is_tabulated(
     smallest: tuple[RecoveryTable, np.ndarray], sampled: RecoveryTable
 ) -> None:
@@ -182,6 +183,7 @@ def test_where_subsets_are_too_many_a_declared_sample_is_tabulated(
     assert np.abs(sampled.lpips_by_seed[0] - table.lpips_by_seed[row][:, sampled.subsets_of(0)]).max() < 1e-3
 
 
+@pytest.mark.slow
 def test_a_sample_falls_back_on_the_live_pipeline(
     smallest: tuple[RecoveryTable, np.ndarray], sampled: RecoveryTable
 ) -> None:

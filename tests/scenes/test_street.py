@@ -77,6 +77,7 @@ def test_vocabulary_holds_every_caption_word() -> None:
     assert all(set(scene.caption.split()) <= known for scene in SCENES)
 
 
+@pytest.mark.slow
 def test_objects_show_in_the_colour_they_are_named_by() -> None:
     """The mean colour of a clear day's red cars is red, of blue ones blue."""
     for colour, channel in (("red", 0), ("blue", 2)):
