@@ -135,6 +135,9 @@ class Oracle:
             raise ValueError(f"lpips has shape {lpips.shape}; ({len(bank)}, 2**{bank.width}) is needed, a full table")
         if scenario.reward != "weighted_sum":
             raise ValueError(f"the oracle knows reward='weighted_sum' alone, not {scenario.reward!r}")
+        for name, known in (("access", "noma"), ("blocklength", None), ("sic_residual", 0.0), ("backlog", False)):
+            if getattr(scenario, name) != known:
+                raise ValueError(f"the oracle knows {name}={known!r} alone, not {getattr(scenario, name)!r}")
         self.name = "Oracle (pruned)" if pruned else "Oracle"
         self.scenario = settle(scenario)
         self.width = bank.width

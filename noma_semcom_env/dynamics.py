@@ -2,20 +2,21 @@
 
 Every form of the environment runs this code; a single environment is a batch of one. All chance lies in
 :meth:`Dynamics.reset`, which draws a whole episode (positions, images, channels) from each environment's own generator,
-in this order, a number of variates that depends on users, antennas, episode length and channel model alone. So every
-policy faces the same numbers, and steps draw nothing.
+in this order, a number of variates that depends on users, antennas, episode length and channel model alone; channel
+estimates, where they err, come last. So every policy faces the same numbers, and steps draw nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, Final, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from gymnasium import spaces
 
+from noma_semcom_env.actions import MODEL_FREE, Control, action_form
+from noma_semcom_env.backlog import Queue
 from noma_semcom_env.features import FeatureBank
 from noma_semcom_env.importance import pruned_bank
 from noma_semcom_env.link.channel import (
@@ -24,20 +25,20 @@ from noma_semcom_env.link.channel import (
     RicianChannel,
     drop_distances,
     gauss_markov_correlation,
+    sample_estimates,
 )
-from noma_semcom_env.link.sic import Transmission
+from noma_semcom_env.link.sic import Transmission, latency_s, transmit
 from noma_semcom_env.observation import FeatureObservation, ObservationLayout
 from noma_semcom_env.recovery.table import load_table
-from noma_semcom_env.reward import REWARDS, Reward
+from noma_semcom_env.reward import REWARDS, Reward, RewardTerms
 from noma_semcom_env.scenario import Scenario
-from noma_semcom_env.transmission import SOLVERS, TransmissionSolver
+from noma_semcom_env.state import NO_ORDER as NO_ORDER
+from noma_semcom_env.state import State as State
+from noma_semcom_env.transmission import link_options, make_solver
 from noma_semcom_env.zoo.presets import load_preset, settle
 
 Info = dict[str, Any]
 """Name to array with a leading batch axis, or to a nested dict of the same."""
-
-NO_ORDER: Final = -1
-"""Entry of :attr:`State.last_order` before the first transmission."""
 
 
 class Recovery(Protocol):
@@ -62,44 +63,6 @@ class Recovery(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class State:
-    """B episodes under way.
-
-    Attributes:
-        channels: (B, T + 1, K, N) complex128, the channel of every step and the one after the last.
-        distances_m: (B, K) float64.
-        image_index: (B, K) int64, row of the bank.
-        last_order: (B, K) int64, first decoded first; :data:`NO_ORDER` before the first transmission.
-        elapsed: (B,) int64, steps taken.
-    """
-
-    channels: np.ndarray
-    distances_m: np.ndarray
-    image_index: np.ndarray
-    last_order: np.ndarray
-    elapsed: np.ndarray
-
-    @cached_property
-    def channel(self) -> np.ndarray:
-        """(B, K, N) complex128, the channel that the next transmission uses."""
-        current: np.ndarray = self.channels[np.arange(len(self.elapsed)), self.elapsed]
-        return current
-
-    def rows(self, index: np.ndarray) -> State:
-        """The episodes at ``index``, (n,) int."""
-        return State(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
-
-    def with_rows(self, index: np.ndarray, other: State) -> State:
-        """This state with the episodes at ``index``, (n,) int, replaced by those of ``other``."""
-        if np.array_equal(index, np.arange(len(self.elapsed))):
-            return other
-        merged = {name: getattr(self, name).copy() for name in self.__dataclass_fields__}
-        for name, value in merged.items():
-            value[index] = getattr(other, name)
-        return State(**merged)
-
-
-@dataclass(frozen=True, eq=False)
 class Transition:
     """What B actions led to.
 
@@ -107,11 +70,13 @@ class Transition:
         state: The state afterwards.
         reward: (B,) float64.
         info: Every term; see :meth:`Dynamics.step`.
+        beams: (B, K, N) complex, the receive beams that were used.
     """
 
     state: State
     reward: np.ndarray
     info: Info
+    beams: np.ndarray
 
 
 class Dynamics:
@@ -126,7 +91,7 @@ class Dynamics:
         bank: The recovery's features of I images, valued and pruned as the scenario says.
         available: (I, F) bool, features that an action may select.
         observation_space: Of one environment.
-        action_space: Of one environment, MultiBinary(K * F), user by user.
+        action_space: Of one environment, see :mod:`~noma_semcom_env.actions`.
 
     Raises:
         ValueError: If the image set is missing or damaged, or an image id is unknown.
@@ -141,13 +106,20 @@ class Dynamics:
         self.power_w = scenario.power_w
         self.noise_power_w = scenario.noise_power_w
         self._channel_model = _channel_model(scenario)
-        self._transmit: TransmissionSolver = _by_name(SOLVERS, scenario.transmission)
+        self._transmit = None if scenario.transmission == MODEL_FREE else make_solver(scenario)
+        self._link_options = link_options(scenario)
         self._reward: Reward = _by_name(REWARDS, scenario.reward)
         self._layout: ObservationLayout = _by_name({"features": FeatureObservation}, scenario.observation)(
             scenario, self.bank, self.available
         )
-        self.observation_space: spaces.Dict = self._layout.space
-        self.action_space = spaces.MultiBinary(scenario.num_users * self.bank.width)
+        self.observation_space = self._layout.space
+        self._carried = scenario.backlog_deadline_steps - 1 if scenario.backlog else 0
+        if self._carried:
+            length = scenario.num_users * self._carried * self.bank.width
+            queue = spaces.Box(-1.0, 1.0, (length,), np.float32)
+            self.observation_space = spaces.Dict({**self._layout.space.spaces, "queue": queue})
+        self._actions = action_form(scenario, self.bank.width)
+        self.action_space = self._actions.space
         self._ids = np.array(self.bank.image_ids, dtype=object)
         self._fixed_images = None if scenario.image_ids is None else self.images_of(scenario.image_ids)
 
@@ -176,19 +148,23 @@ class Dynamics:
             image_index: (K,) or (B, K) rows of the bank that replace the drawn images; the draws are made all the same.
         """
         drawn = [self._draw(rng) for rng in generators]
-        distances_m, images, channels = (np.stack(part) for part in zip(*drawn, strict=True))
+        distances_m, images, channels, estimates = (np.stack(part) for part in zip(*drawn, strict=True))
         fixed = self._fixed_images if image_index is None else image_index
         batch, users = images.shape
+        queue = Queue.empty(batch, users, self._carried, self.bank.width) if self.scenario.backlog else (None, None)
         return State(
             channels=channels,
             distances_m=distances_m,
             image_index=images if fixed is None else np.broadcast_to(fixed, images.shape),
             last_order=np.full((batch, users), NO_ORDER, dtype=np.int64),
             elapsed=np.zeros(batch, dtype=np.int64),
+            estimates=estimates if self.scenario.csi_error else None,
+            chosen=queue[0],
+            left_bits=queue[1],
         )
 
-    def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Distances (K,), images (K,) and channels (T + 1, K, N) of one episode; everything is drawn, needed or not."""
+    def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        """Distances (K,), images (K,), channels and their estimates (T + 1, K, N); all are drawn, needed or not."""
         one = self.scenario
         dropped = drop_distances(rng.random(one.num_users), one.min_distance_m, one.max_distance_m)
         distances_m = dropped if one.distances_m is None else np.array(one.distances_m)
@@ -201,34 +177,36 @@ class Dynamics:
                 f"fading={one.fading!r} gave a channel of shape {np.shape(channels)}; {expected} is needed (steps, "
                 "num_users, num_antennas), every entry finite"
             )
-        return distances_m, images, channels
+        return distances_m, images, channels, sample_estimates(rng, channels, one.csi_error)
 
-    def step(self, state: State, wanted: np.ndarray) -> Transition:
+    def step(self, state: State, wanted: np.ndarray, control: Control | None = None) -> Transition:
         """Transmit what the actions select, and value what arrives.
 
         Args:
             state: B episodes, none of them ended.
             wanted: (B, K, F) bool, the features that the actions ask for, from :meth:`decode`.
+            control: Beams and orders of the actions, likewise; None where the scenario's transmission solves them.
 
         Returns:
             The transition. Its info holds ``lpips`` (B, K), ``latency_s`` (B,), ``rate_bps`` (B, K), ``demand_bits``
             (B, K), ``decoding_order`` (B, K), ``selection`` (B, K, F), ``weighted_ll`` (B,), ``violations`` (B,) (1
             where the latency exceeds tau_max), ``unavailable_bits`` (B,) (bits set on unavailable features, which count
             as 0), ``solver_fallbacks`` (B,) (1 where a solver failed and the exact order took its place), and
-            ``privileged``, see :meth:`privileged`.
+            ``privileged``, see :meth:`privileged`. With a backlog, ``demand_bits`` is all that is queued, ``lpips`` is
+            that of the frames whose deadline ends, ``arrived`` (B, K, F) their features that have arrived,
+            ``expired_bits`` (B, K) what of them is dropped, and ``backlog_bits`` (B, K) what the next step begins with.
         """
         selection = wanted & self.available[state.image_index]
-        demand_bits = (selection * self.bank.size_bits[state.image_index]).sum(axis=-1)
-        sent = self._transmit(
-            state.channel,
-            self.power_w,
-            self.noise_power_w,
-            self.scenario.bandwidth_hz,
-            demand_bits.astype(np.float64),
-            state.distances_m,
-        )
+        size_bits = self.bank.size_bits[state.image_index]
+        queue = state.queue and state.queue.with_frame(selection, size_bits)
+        demand_bits = (selection * size_bits).sum(axis=-1) if queue is None else queue.demand_bits
+        sent = self._send(state, demand_bits.astype(np.float64), control)
         self._check_sent(sent, demand_bits.shape)
-        lpips = self._checked_lpips(self.recovery.lpips(state.image_index, selection), demand_bits.shape)
+        arrived = selection
+        if queue is not None:
+            queue = queue.served(sent.rate_bps * self.scenario.step_period_s)
+            arrived = queue.arrived[:, :, -1]
+        lpips = self._checked_lpips(self.recovery.lpips(state.image_index, arrived), demand_bits.shape)
         terms = self._reward(lpips, sent.latency_s, self.scenario)
         info: Info = {
             "lpips": lpips,
@@ -243,7 +221,23 @@ class Dynamics:
             "solver_fallbacks": sent.fallback.astype(np.int64),
             "privileged": self.privileged(state),
         }
-        return Transition(replace(state, last_order=sent.order, elapsed=state.elapsed + 1), terms.reward, info)
+        moved = replace(state, last_order=sent.order, elapsed=state.elapsed + 1)
+        if queue is not None:
+            kept = queue.without_last()
+            info |= {"arrived": arrived, "expired_bits": queue.left_bits[:, :, -1].sum(axis=-1)}
+            info["backlog_bits"] = kept.demand_bits
+            moved = replace(moved, chosen=kept.chosen, left_bits=kept.left_bits)
+        return Transition(moved, terms.reward, info, sent.beams)
+
+    def _send(self, state: State, demand_bits: np.ndarray, control: Control | None) -> Transmission:
+        """Transmit (B, K) demands as the scenario's solver or, in the model-free form, as the agent has it."""
+        link = (state.channel, self.power_w, self.noise_power_w, self.scenario.bandwidth_hz, demand_bits)
+        if self._transmit is not None:
+            believed: dict[str, Any] = {} if state.estimates is None else {"estimate": state.as_seen().channel}
+            return self._transmit(*link, state.distances_m, **believed)
+        if control is None:
+            raise ValueError(f"transmission={MODEL_FREE!r} leaves beams and order to the action, which has none")
+        return transmit(*link, control.beams, control.order, **self._link_options)
 
     def _check_sent(self, sent: Transmission, shape: tuple[int, ...]) -> None:
         """Refuse what a solver of the user's own cannot mean."""
@@ -261,39 +255,30 @@ class Dynamics:
             )
         return lpips
 
-    def decode(self, action: Any, leading: tuple[int, ...]) -> np.ndarray:
-        """(..., K, F) bool, the features that an action asks for.
+    def own_terms(self, info: Info) -> RewardTerms:
+        """Each user's own reward and its terms: the scenario's reward of its own LPIPS and its own latency D_k / R_k.
+
+        The rewards do not add up to that of the step, which counts the largest latency: with the default reward their
+        mean is at least that.
 
         Args:
-            action: (..., K * F) of 0 and 1; bool, whole or real numbers.
-            leading: Shape that the leading axes must have.
+            info: Of one step, B = 1, without the leading axis.
 
-        Raises:
-            TypeError: If the entries are no numbers.
-            ValueError: If the shape is wrong, or an entry is neither 0 nor 1.
+        Returns:
+            Terms (K,).
         """
-        users, width = self.scenario.num_users, self.bank.width
-        try:
-            bits = np.asarray(action)
-        except ValueError as error:
-            raise ValueError(f"action is no array ({error}); {(*leading, users * width)} is needed") from error
-        if bits.dtype.kind not in "biuf":
-            raise TypeError(f"action has entries of type {bits.dtype}; 0 and 1 are needed")
-        if bits.shape != (*leading, users * width):
-            raise ValueError(
-                f"action has shape {bits.shape}; {(*leading, users * width)} is needed: "
-                f"num_users={users} times {width} features, user by user"
-            )
-        wanted = bits == 1
-        if bits.dtype.kind != "b" and not (wanted | (bits == 0)).all():
-            where = tuple(int(i) for i in np.argwhere(~(wanted | (bits == 0)))[0])
-            raise ValueError(f"action{list(where)}={bits[where]!r} is not allowed; every entry must be 0 or 1")
-        selection: np.ndarray = wanted.reshape(*leading, users, width)
-        return selection
+        delay_s = latency_s(info["demand_bits"][:, None], info["rate_bps"][:, None])
+        return self._reward(info["lpips"][:, None], delay_s, self.scenario)
+
+    def decode(self, action: Any, leading: tuple[int, ...]) -> tuple[np.ndarray, Control | None]:
+        """What actions ask for, see :meth:`~noma_semcom_env.actions.ActionForm.decode`."""
+        return self._actions.decode(action, leading)
 
     def observe(self, state: State) -> dict[str, np.ndarray]:
         """What the agents see, arrays of :attr:`observation_space` with a leading batch axis."""
-        observation: dict[str, np.ndarray] = self._layout.observe(state)
+        observation: dict[str, np.ndarray] = self._layout.observe(state.as_seen())
+        if self._carried and state.queue is not None:
+            observation["queue"] = state.queue.observe(self.bank.size_bits[state.image_index])
         return observation
 
     def privileged(self, state: State) -> Info:

@@ -31,9 +31,31 @@ class Row:
 _SINGLE: Final = "noma_semcom_env.envs.single:NomaSemComEnv"
 _VECTOR: Final = "noma_semcom_env.envs.vector:NomaSemComVectorEnv"
 
+_TASKS: Final[tuple[tuple[str, str, Mapping[str, Any]], ...]] = (
+    ("NomaSemCom", "selection from the pruned features", {}),
+    ("NomaSemComUnpruned", "selection from all features", {"prune": False}),
+    (
+        "NomaSemComModelFree",
+        "selection from all features, receive beams, decoding priorities",
+        {"prune": False, "transmission": "model_free"},
+    ),
+)
+_SIZES: Final = ((2, 1), (5, 2), (8, 4), (10, 4))
+"""Users and antennas of the families; fewer antennas than users, where the decoding order matters."""
+
 ENVIRONMENTS: Final = (
-    Row("NomaSemCom-v0", "selection from the pruned features", _SINGLE, _VECTOR),
-    Row("NomaSemComUnpruned-v0", "selection from all features", _SINGLE, _VECTOR, {"prune": False}),
+    *(Row(f"{name}-v0", controls, _SINGLE, _VECTOR, knobs) for name, controls, knobs in _TASKS),
+    *(
+        Row(
+            f"{name}-K{users}N{antennas}-v0",
+            controls,
+            _SINGLE,
+            _VECTOR,
+            {**knobs, "num_users": users, "num_antennas": antennas},
+        )
+        for name, controls, knobs in _TASKS
+        for users, antennas in _SIZES
+    ),
 )
 
 

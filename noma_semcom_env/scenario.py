@@ -13,7 +13,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 FADINGS: Final = ("rayleigh", "rician")
-TRANSMISSIONS: Final = ("optimal", "paper", "distance")
+TRANSMISSIONS: Final = ("optimal", "exhaustive", "paper", "distance", "strength", "model_free")
+MAX_EXHAUSTIVE_USERS: Final = 8
+ACCESSES: Final = ("noma", "tdma", "fdma")
+BLOCKLENGTHS: Final = ("normal",)
 RECOVERIES: Final = ("table", "live")
 LPIPS_NETS: Final = ("alex", "vgg")
 REWARDS: Final = ("weighted_sum",)
@@ -39,6 +42,7 @@ _WHOLE: Final = {
     "num_users": _Range(1, 64),
     "num_antennas": _Range(1, 1024),
     "episode_length": _Range(1, 1_000_000),
+    "backlog_deadline_steps": _Range(1, 64),
 }
 _REAL: Final = {
     "transmit_power_dbm": _Range(-100, 100, "dBm"),
@@ -54,6 +58,9 @@ _REAL: Final = {
     "doppler_hz": _Range(0, 1e6, "Hz"),
     "step_period_s": _Range(1e-12, 1e6, "s"),
     "antenna_spacing_wavelengths": _Range(1e-6, 1e3, "wavelengths"),
+    "error_probability": _Range(1e-12, 0.5),
+    "csi_error": _Range(0, 1),
+    "sic_residual": _Range(0, 1),
     "text_threshold": _Range(0, 1),
     "visual_threshold": _Range(0, 1),
     "lpips_weight": _Range(0, 1),
@@ -64,15 +71,17 @@ _REAL: Final = {
 _NAMES: Final = {
     "fading": (FADINGS, ("sample",), "a channel model: an object"),
     "transmission": (TRANSMISSIONS, ("__call__",), "a transmission solver: a function or an object"),
+    "access": (ACCESSES, (), ""),
+    "blocklength": (BLOCKLENGTHS, (), ""),
     "recovery": (RECOVERIES, ("bank", "lpips"), "a recovery: an object"),
     "reward": (REWARDS, ("__call__",), "a reward: a function or an object"),
     "observation": (OBSERVATIONS, ("__call__",), "an observation layout: a class"),
     "importance": (IMPORTANCES, ("__call__",), "an importance: a function or an object"),
     "lpips_net": (LPIPS_NETS, (), ""),
 }
-_SWITCHES: Final = ("same_image", "prune")
+_SWITCHES: Final = ("same_image", "prune", "backlog")
 _OPTIONAL: Final = frozenset(
-    "distances_m doppler_hz image_ids latency_ref_s max_latency_s text_threshold visual_threshold".split()
+    "blocklength distances_m doppler_hz image_ids latency_ref_s max_latency_s text_threshold visual_threshold".split()
 )
 
 
@@ -100,7 +109,7 @@ class Scenario:
             the mean of 3GPP TR 38.901's line-of-sight urban macro).
         doppler_hz: Maximum Doppler shift f_d of Gauss-Markov fading with correlation J0(2 pi f_d T) from step to step;
             None is block fading, an independent draw each step (assumption).
-        step_period_s: T, time between two steps (assumption); without effect under block fading.
+        step_period_s: T, time between two steps (assumption); read by ``doppler_hz`` and ``backlog`` alone.
         antenna_spacing_wavelengths: Spacing of the uniform linear array (assumption).
         images: Image set: the name of a bundled table (``"street-policy"``, ``"street-validation"``, ``"street-test"``)
             or the path of a table file. Not read if ``recovery`` is an object.
@@ -112,7 +121,17 @@ class Scenario:
         text_threshold: eps_t of (22) in [0, 1]; None is the importance's own, for the paper's that of the image set.
         visual_threshold: eps_v of (23) in [0, 1]; None likewise.
         transmission: ``"optimal"`` (joint optimum of beams and order), ``"paper"`` (worst-case beams and the
-            fractional program), ``"distance"`` (near first, MMSE beams) or a ``transmission.TransmissionSolver``.
+            fractional program), ``"distance"`` (near first, MMSE beams), ``"strength"`` (strongest first, MMSE beams),
+            ``"exhaustive"`` (all orders, at most 8 users), ``"model_free"`` (the action holds beams and priorities) or
+            a ``transmission.TransmissionSolver``.
+        access: ``"noma"``, or orthogonal access with the shares of least latency: ``"tdma"`` (of time) or ``"fdma"``
+            (of the band).
+        blocklength: ``"normal"`` sends short messages at the error probability below (normal approximation); None sends
+            at capacity.
+        error_probability: Of a short message; read by ``blocklength="normal"`` alone (assumption).
+        csi_error: Variance of the channel estimates' error over the channel's power; beams, order and shares are chosen
+            from the estimates, rates follow from the channel. 0 is perfect knowledge.
+        sic_residual: Share of a decoded user's power that stays as interference for those decoded after it.
         recovery: ``"table"``, ``"live"`` or a ``dynamics.Recovery``.
         models: Model preset, by name or as a mapping that swaps parts of one, kept as JSON; ``recovery="live"`` runs
             its models.
@@ -123,6 +142,10 @@ class Scenario:
         max_latency_s: tau_max; None is 20 tau_ref (assumption), see :attr:`latency_cap_s`.
         violation_penalty: Subtracted from the reward when the latency exceeds tau_max (assumption).
         episode_length: Steps of an episode, which then truncates (assumption).
+        backlog: Bits that do not fit into a step of ``step_period_s`` are sent in the next ones, see
+            :mod:`~noma_semcom_env.backlog`; False lets every step be by itself.
+        backlog_deadline_steps: d, steps after which a frame is recovered from what has arrived, its own the first; read
+            with ``backlog`` alone (assumption).
         reward: ``"weighted_sum"`` (24) or a ``reward.Reward``.
         observation: ``"features"`` or the class of an ``observation.ObservationLayout``.
 
@@ -156,6 +179,11 @@ class Scenario:
     text_threshold: float | None = None
     visual_threshold: float | None = None
     transmission: str | Callable[..., Any] = "optimal"
+    access: str = "noma"
+    blocklength: str | None = None
+    error_probability: float = 1e-3
+    csi_error: float = 0.0
+    sic_residual: float = 0.0
     recovery: str | object = "table"
     models: str | Mapping[str, Any] = "street"
     lpips_net: str = "alex"
@@ -164,6 +192,8 @@ class Scenario:
     max_latency_s: float | None = None
     violation_penalty: float = 1.0
     episode_length: int = 20
+    backlog: bool = False
+    backlog_deadline_steps: int = 2
     reward: str | Callable[..., Any] = "weighted_sum"
     observation: str | Callable[..., Any] = "features"
 
@@ -209,6 +239,19 @@ class Scenario:
                 f"same_image=True contradicts image_ids={self.image_ids!r}; leave one of them out (the same id can be "
                 "given for every user)"
             )
+        if self.transmission == "exhaustive" and self.num_users > MAX_EXHAUSTIVE_USERS:
+            raise ValueError(
+                f"transmission='exhaustive' takes at most {MAX_EXHAUSTIVE_USERS} users, not "
+                f"num_users={self.num_users!r}; 'optimal' finds the same latency for any number"
+            )
+        if self.access != "noma":
+            # Users are decoded alone; and a wider sub-band does not always carry more of a short message.
+            plain = {"transmission": "optimal", "sic_residual": 0.0}
+            for name, only in (plain if self.access == "tdma" else plain | {"blocklength": None}).items():
+                if getattr(self, name) != only:
+                    raise ValueError(
+                        f"access={self.access!r} contradicts {name}={getattr(self, name)!r}; leave it at {only!r}"
+                    )
 
     @classmethod
     def of(cls, scenario: Scenario | None = None, knobs: Mapping[str, Any] | None = None) -> Scenario:
@@ -271,7 +314,7 @@ class Scenario:
         """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         for name in _NAMES:
-            if not isinstance(values[name], str):
+            if not isinstance(values[name], str | None):
                 raise TypeError(f"{name}={values[name]!r} is an object; only parts given by name go into JSON")
         return json.dumps(values)
 

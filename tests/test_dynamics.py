@@ -131,6 +131,42 @@ def test_states_do_not_share_what_infos_give_away(table: RecoveryTable) -> None:
     assert moved.state.last_order.max() < 3
 
 
+def test_the_access_point_chooses_by_its_estimates(table: RecoveryTable) -> None:
+    """Estimates are drawn last, so that the channels stay; agents see them, and rates follow from the channels."""
+    dynamics, state = begun(table, csi_error=0.2)
+    perfect, exact = begun(table)
+    np.testing.assert_array_equal(state.channels, exact.channels)
+    np.testing.assert_array_equal(state.image_index, exact.image_index)
+    assert exact.estimates is None
+    assert state.estimates is not None
+    assert (state.estimates != state.channels).all()
+    assert (dynamics.observe(state)["direction"] != perfect.observe(exact)["direction"]).mean() > 0.8
+    wanted = random_selection(dynamics)
+    known, best = (each.step(start, wanted).info for each, start in ((dynamics, state), (perfect, exact)))
+    np.testing.assert_array_equal(known["privileged"]["channel"], state.channels[:, 0])
+    assert (known["latency_s"] >= best["latency_s"] * (1 - 1e-9)).all()
+    assert (known["latency_s"] > best["latency_s"] * 1.01).any()
+    index = np.array([5, 2])
+    mixed = state.with_rows(index, state.rows(index[::-1]))
+    np.testing.assert_array_equal(mixed.estimates[index], state.estimates[index[::-1]])  # type: ignore[index]
+
+
+def test_own_terms_are_those_of_a_system_of_one_user(table: RecoveryTable) -> None:
+    dynamics, state = begun(table, latency_ref_s=2e-4, max_latency_s=5e-5)
+    moved = dynamics.step(state, np.ones((BATCH, 3, 6), bool))
+    means = []
+    for row in range(BATCH):
+        info = {name: value[row] for name, value in moved.info.items() if name != "privileged"}
+        own = dynamics.own_terms(info)
+        delay = info["demand_bits"] / info["rate_bps"]
+        expected = -0.5 * info["lpips"] - 0.5 * np.minimum(delay, 5e-5) / 2e-4 - (delay > 5e-5)
+        np.testing.assert_allclose(own.reward, expected)
+        np.testing.assert_allclose(own.latency_s.max(), info["latency_s"])
+        means.append(own.reward.mean())
+    assert (np.array(means) >= moved.reward - 1e-12).all()
+    assert moved.info["violations"].any()
+
+
 def test_rows_can_be_taken_and_put_back(table: RecoveryTable) -> None:
     dynamics, state = begun(table)
     index = np.array([1, 4])
@@ -206,37 +242,6 @@ def test_draws_do_not_depend_on_the_number_of_features(make_table: Callable[...,
         distances.append(state.distances_m)
     np.testing.assert_array_equal(*channels)
     np.testing.assert_array_equal(*distances)
-
-
-# Actions
-
-
-def test_decode_takes_every_kind_of_number(table: RecoveryTable) -> None:
-    dynamics, _ = begun(table)
-    bits = np.arange(18) % 3 == 0
-    for kind in (bool, np.int8, np.int64, np.float32, np.uint8):
-        np.testing.assert_array_equal(dynamics.decode(bits.astype(kind), ()).ravel(), bits)
-    np.testing.assert_array_equal(dynamics.decode(bits.tolist(), ()), bits.reshape(3, 6))
-
-
-@pytest.mark.parametrize(
-    ("action", "error", "message"),
-    [
-        (np.zeros(17), ValueError, r"action has shape \(17,\); \(18,\) is needed: num_users=3 times 6 features"),
-        (np.zeros((1, 18)), ValueError, r"action has shape \(1, 18\); \(18,\) is needed"),
-        (0, ValueError, r"action has shape \(\); \(18,\) is needed"),
-        (np.r_[np.zeros(17), np.nan], ValueError, r"action\[17\]=.*nan.* is not allowed; every entry must be 0 or 1"),
-        (np.r_[np.zeros(3), 2, np.zeros(14)], ValueError, r"action\[3\]=.*2.* is not allowed"),
-        (np.r_[np.zeros(3), -1, np.zeros(14)].astype(np.int8), ValueError, r"action\[3\]=.*-1.* is not allowed"),
-        (["a"] * 18, TypeError, "action has entries of type .*; 0 and 1 are needed"),
-        (None, TypeError, "action has entries of type object"),
-        (np.zeros(18, complex), TypeError, "action has entries of type complex128"),
-    ],
-)
-def test_bad_actions_are_refused(table: RecoveryTable, action: Any, error: type[Exception], message: str) -> None:
-    dynamics, _ = begun(table)
-    with pytest.raises(error, match=message):
-        dynamics.decode(action, ())
 
 
 # Parts given as objects

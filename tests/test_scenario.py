@@ -41,8 +41,15 @@ BAD: list[tuple[str, Any, type[Exception], str]] = [
     ("images", 3, TypeError, "a text is needed"),
     ("same_image", 1, TypeError, "True or False"),
     ("prune", "no", TypeError, "True or False"),
-    ("transmission", "greedy", ValueError, "'optimal', 'paper', 'distance'"),
+    ("transmission", "greedy", ValueError, "'optimal', 'exhaustive', 'paper', 'distance', 'strength'"),
     ("transmission", 7, TypeError, "a transmission solver"),
+    ("access", "cdma", ValueError, "'noma', 'tdma', 'fdma'"),
+    ("access", object(), TypeError, "'noma', 'tdma', 'fdma'"),
+    ("blocklength", "short", ValueError, "'normal'"),
+    ("blocklength", 100, TypeError, "'normal'"),
+    ("error_probability", 0.0, ValueError, "[1e-12, 0.5]"),
+    ("csi_error", 1.5, ValueError, "[0, 1]"),
+    ("sic_residual", -0.1, ValueError, "[0, 1]"),
     ("recovery", "diffusion", ValueError, "'table', 'live'"),
     ("recovery", object(), TypeError, "bank, lpips"),
     ("models", "", ValueError, "a name is needed"),
@@ -58,6 +65,8 @@ BAD: list[tuple[str, Any, type[Exception], str]] = [
     ("latency_ref_s", 0.0, ValueError, "[1e-12, 1e+06] s"),
     ("max_latency_s", -1.0, ValueError, "[1e-12, 1e+09] s"),
     ("violation_penalty", -1.0, ValueError, "[0, 1e+06]"),
+    ("backlog", 1, TypeError, "True or False"),
+    ("backlog_deadline_steps", 0, ValueError, "[1, 64]"),
     ("reward", "sparse", ValueError, "'weighted_sum'"),
     ("observation", "pixels", ValueError, "'features'"),
 ]
@@ -87,6 +96,13 @@ def test_every_field_is_refused_somewhere() -> None:
         ({"image_ids": ["a", "b"]}, r"image_ids=\('a', 'b'\) has 2 entries; num_users=3"),
         ({"min_distance_m": 300.0}, r"max_distance_m=200.0 is below min_distance_m=300.0"),
         ({"same_image": True, "image_ids": ["a", "a", "a"]}, "same_image=True contradicts image_ids="),
+        ({"num_users": 9, "transmission": "exhaustive"}, "'exhaustive' takes at most 8 users, not num_users=9"),
+        (
+            {"access": "tdma", "transmission": "paper"},
+            "access='tdma' contradicts transmission='paper'; leave it at 'optimal'",
+        ),
+        ({"access": "fdma", "sic_residual": 0.1}, r"access='fdma' contradicts sic_residual=0\.1"),
+        ({"access": "fdma", "blocklength": "normal"}, "access='fdma' contradicts blocklength='normal'"),
     ],
 )
 def test_contradictions_are_refused(knobs: dict[str, Any], message: str) -> None:
@@ -135,6 +151,7 @@ def test_numpy_values_and_lists_become_plain_ones() -> None:
         Scenario(),
         Scenario(num_users=2, transmit_power_dbm=(20.0, 23.0), distances_m=(60.0, 199.0), image_ids=("a", "b")),
         Scenario(fading="rician", doppler_hz=5.0, max_latency_s=0.01, prune=False, transmission="paper"),
+        Scenario(access="tdma", blocklength="normal", error_probability=1e-5, csi_error=0.1),
         Scenario(models={"preset": "sd15", "denoising_steps": 5}, importance="fitted", text_threshold=0.1),
     ],
 )

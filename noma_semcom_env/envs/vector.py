@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
@@ -12,11 +13,13 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from noma_semcom_env.dynamics import Dynamics, Info, State
-from noma_semcom_env.envs.single import Observation, check_render_mode, checked_options
+from noma_semcom_env.envs.saving import SavedState
+from noma_semcom_env.envs.single import Action, Observation, checked_options
+from noma_semcom_env.rendering import RENDER_FPS, RENDER_MODES, Renderer
 from noma_semcom_env.scenario import Scenario
 
 
-class NomaSemComVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
+class NomaSemComVectorEnv(VectorEnv[Observation, Action, np.ndarray]):
     """Many :class:`~noma_semcom_env.envs.single.NomaSemComEnv` stepped in one go.
 
     Sub-environment i of ``reset(seed=s)`` equals the single environment seeded s + i, over any number of episodes: each
@@ -29,7 +32,8 @@ class NomaSemComVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         num_envs: n, at least 1.
         scenario: Where to start; None is the default scenario.
         max_episode_steps: Truncates earlier than ``episode_length`` does, as ``gymnasium.make``'s does; None leaves it.
-        render_mode: None; nothing is rendered.
+        render_mode: ``"rgb_array"``, ``"human"``, ``"ansi"``, or None for none.
+        render_recovered: Whether frames show recovered images; see :class:`~noma_semcom_env.rendering.Renderer`.
         **knobs: Fields of the scenario to replace.
 
     Raises:
@@ -38,9 +42,12 @@ class NomaSemComVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 (Gymnasium's declaration)
-        "render_modes": [],
+        "render_modes": list(RENDER_MODES),
+        "render_fps": RENDER_FPS,
         "autoreset_mode": AutoresetMode.NEXT_STEP,
     }
+    # Gymnasium closes at collection, an environment that refused its arguments too.
+    _renderer: Renderer | None = None
 
     def __init__(
         self,
@@ -48,11 +55,14 @@ class NomaSemComVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         scenario: Scenario | None = None,
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
+        render_recovered: bool | None = None,
         **knobs: Any,
     ) -> None:
         self.num_envs = _at_least_one("num_envs", num_envs)
-        check_render_mode(render_mode)
         self.dynamics = Dynamics(Scenario.of(scenario, knobs))
+        self.render_mode = render_mode
+        if render_mode is not None:
+            self._renderer = Renderer(render_mode, self.dynamics, self.num_envs, render_recovered)
         self.scenario = self.dynamics.scenario
         limits = [] if max_episode_steps is None else [_at_least_one("max_episode_steps", max_episode_steps)]
         self.episode_length = min([self.scenario.episode_length, *limits])
@@ -87,27 +97,30 @@ class NomaSemComVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self._begin(rows, infos, images)
         return self._observe(), infos
 
-    def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, Info]:
+    def step(self, actions: Action) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, Info]:
         """Transmit the selected features of every sub-environment; those whose episode ended begin a new one instead.
 
         Args:
-            actions: (n, K * F) of 0 and 1; rows of sub-environments that begin a new episode are checked and not used.
+            actions: (n, K * F) of 0 and 1, or a dict of (n, ...) with ``transmission="model_free"``; rows of
+                sub-environments that begin a new episode are checked and not used.
 
         Raises:
             ResetNeeded: Before the first reset.
             TypeError: If the actions hold no numbers.
-            ValueError: If their shape is wrong or an entry is neither 0 nor 1.
+            ValueError: If a shape is wrong or an entry is not allowed.
         """
         if self._state is None:
             raise ResetNeeded("no episode is under way; call reset() before step()")
         beginning, going_on = np.flatnonzero(self._ended), np.flatnonzero(~self._ended)
-        wanted = self.dynamics.decode(actions, (self.num_envs,))
+        wanted, control = self.dynamics.decode(actions, (self.num_envs,))
         rewards, infos = np.zeros(self.num_envs), dict[str, Any]()
         if len(going_on):
             everyone = len(going_on) == self.num_envs
             state = self._state if everyone else self._state.rows(going_on)
-            moved = self.dynamics.step(state, wanted[going_on])
+            moved = self.dynamics.step(state, wanted[going_on], None if control is None else control.at(going_on))
             self._state = self._state.with_rows(going_on, moved.state)
+            if self._renderer is not None:
+                self._renderer.record(moved, going_on)
             rewards[going_on] = moved.reward
             _scatter(infos, moved.info, going_on, self.num_envs)
         if len(beginning):
@@ -115,16 +128,68 @@ class NomaSemComVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self._ended = self._state.elapsed >= self.episode_length
         return self._observe(), rewards, np.zeros(self.num_envs, dtype=bool), self._ended.copy(), infos
 
+    @property
+    def state(self) -> State | None:
+        """The n episodes under way, not to be changed; None before the first reset."""
+        return self._state
+
+    def get_state(self) -> SavedState:
+        """Where all sub-environments stand, for :meth:`set_state`.
+
+        Raises:
+            ResetNeeded: Before the first reset.
+        """
+        return SavedState.of(self.scenario, self._state, self._ended, self._generators)
+
+    def set_state(self, saved: SavedState) -> Observation:
+        """Go on from a saved state, as often as one likes.
+
+        Args:
+            saved: Of :meth:`get_state`, of this environment or another of the same scenario and ``num_envs``.
+
+        Returns:
+            What the agents saw there.
+
+        Raises:
+            ValueError: If it is of another scenario or number of environments.
+        """
+        saved.check_fits(self.scenario, self.num_envs)
+        self._state, self._ended = saved.episodes, saved.ended.copy()
+        if self._renderer is not None:
+            self._renderer.begin(self._state)
+        self._generators = [np.random.Generator(np.random.PCG64(0)) for _ in range(self.num_envs)]
+        for generator, state in zip(self._generators, saved.generators, strict=True):
+            generator.bit_generator.state = state
+        return self._observe()
+
     def _begin(self, rows: np.ndarray, infos: Info, images: np.ndarray | None = None) -> None:
         """Begin new episodes in ``rows`` and add their infos."""
         fresh = self.dynamics.reset([self._generators[row] for row in rows], None if images is None else images[rows])
         self._state = fresh if self._state is None else self._state.with_rows(rows, fresh)
         self._ended[rows] = False
+        if self._renderer is not None:
+            self._renderer.begin(fresh, rows)
         _scatter(infos, {"privileged": self.dynamics.privileged(fresh)}, rows, self.num_envs)
 
     def _observe(self) -> Observation:
         assert self._state is not None
         return self.dynamics.observe(self._state)
+
+    def render(self) -> tuple[Any, ...] | None:
+        """A frame of each sub-environment; None in mode ``"human"``, whose window shows the first, and without a mode.
+
+        Raises:
+            ResetNeeded: Before the first reset.
+        """
+        if self._renderer is None:
+            gymnasium.logger.warn("render() shows nothing: make the environment with a render_mode")
+            return None
+        return self._renderer.render()
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close the window, if there is one."""
+        if self._renderer is not None:
+            self._renderer.close()
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
         if seed is None:

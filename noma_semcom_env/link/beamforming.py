@@ -17,9 +17,10 @@ from numpy.typing import ArrayLike
 from noma_semcom_env.link.sic import (
     BoolArray,
     ComplexArray,
+    FloatArray,
     IntArray,
     checked_order,
-    interference_mask,
+    interference_share,
     scaled_channel,
     squared_magnitude,
     unit_beams,
@@ -53,7 +54,12 @@ def worst_case_beams(
 
 
 def mmse_beams(
-    channel: ArrayLike, power_w: ArrayLike, noise_power_w: ArrayLike, order: ArrayLike, active: ArrayLike
+    channel: ArrayLike,
+    power_w: ArrayLike,
+    noise_power_w: ArrayLike,
+    order: ArrayLike,
+    active: ArrayLike,
+    sic_residual: float = 0.0,
 ) -> ComplexArray:
     """The best beams of a decoding order: each user's MMSE receiver against the active users decoded after it.
 
@@ -63,6 +69,7 @@ def mmse_beams(
         noise_power_w: sigma^2 in W, one number or (...,).
         order: (..., K), user indices, first decoded first.
         active: (..., K) bool; a silent user interferes with nobody, and its own beam is matched to its channel.
+        sic_residual: Share of a decoded user's power that stays as interference for those decoded after it.
 
     Returns:
         (..., K, N) complex beams of unit norm; the first antenna alone for a user whose channel or power is 0.
@@ -71,16 +78,17 @@ def mmse_beams(
         ValueError: naming the argument that does not fit.
     """
     scaled = scaled_channel(channel, power_w, noise_power_w)
-    mask = interference_mask(checked_order(order, scaled.shape[-2]), np.asarray(active, dtype=np.bool_))
-    return beams_against(scaled, mask)
+    sending = np.asarray(active, dtype=np.bool_)
+    return beams_against(scaled, interference_share(checked_order(order, scaled.shape[-2]), sending, sic_residual))
 
 
-def beams_against(scaled: ComplexArray, interferes: BoolArray) -> ComplexArray:
-    """MMSE beams against the users that a mask names.
+def beams_against(scaled: ComplexArray, interferes: BoolArray | FloatArray) -> ComplexArray:
+    """MMSE beams against given users, or shares of their power.
 
     Args:
         scaled: (..., K, N), from :func:`~noma_semcom_env.link.sic.scaled_channel`.
-        interferes: (..., K, K) bool, [k, j] True where j interferes with k; the diagonal is not read.
+        interferes: (..., K, K) bool or float, [k, j] the share of j's power that interferes with k; the diagonal is not
+            read.
 
     Returns:
         (..., K, N) beams of unit norm.
@@ -88,11 +96,12 @@ def beams_against(scaled: ComplexArray, interferes: BoolArray) -> ComplexArray:
     num_users, num_antennas = scaled.shape[-2:]
     lead = np.broadcast_shapes(scaled.shape[:-2], interferes.shape[:-2])
     h = np.broadcast_to(scaled, (*lead, num_users, num_antennas)).reshape(-1, num_users, num_antennas)
-    mask = np.broadcast_to(interferes, (*lead, num_users, num_users)).reshape(-1, num_users, num_users)
+    share = np.sqrt(interferes, dtype=np.float64)
+    share = np.broadcast_to(share, (*lead, num_users, num_users)).reshape(-1, num_users, num_users)
     basis, reduced = signal_subspace(h)
     own = np.ascontiguousarray(reduced.transpose(2, 1, 0))  # (N, K, batch)
     rest = others_of(num_users)
-    rows = own.conj()[:, rest] * np.take_along_axis(mask, rest[None], axis=2).transpose(1, 2, 0)  # (N, K, K-1, batch)
+    rows = own.conj()[:, rest] * np.take_along_axis(share, rest[None], axis=2).transpose(1, 2, 0)  # (N, K, K-1, batch)
     factor = triangular_factor(rows.transpose(2, 0, 1, 3))
     w = back_substitution(factor, forward_substitution(factor, own)).transpose(2, 1, 0)
     if basis is not None:

@@ -101,6 +101,45 @@ class RicianChannel:
         return amplitude[:, None] * fading
 
 
+def sample_estimates(rng: np.random.Generator, channel: ComplexArray, csi_error: float) -> ComplexArray:
+    """Draw what the access point believes of a channel.
+
+    Args:
+        rng: The environment's own generator.
+        channel: (..., K, N) complex, path gain included.
+        csi_error: As in :func:`channel_estimates`.
+
+    Returns:
+        (..., K, N): the channel itself, and nothing drawn, if the error is 0; else its estimates from two normal
+        variates an entry.
+    """
+    if csi_error == 0.0:
+        return channel
+    innovations = rng.standard_normal((*channel.shape, 2)).view(np.complex128)[..., 0] * np.sqrt(0.5)
+    return channel_estimates(channel, innovations, csi_error)
+
+
+def channel_estimates(channel: ComplexArray, innovations: ComplexArray, csi_error: float) -> ComplexArray:
+    """Estimates h_k + sqrt(e ||h_k||^2 / N) z_k: the error's mean power is the share e of the channel's own.
+
+    Args:
+        channel: (..., K, N) complex, path gain included.
+        innovations: (..., K, N) complex z_k, entries CN(0, 1).
+        csi_error: Relative error variance e, in [0, 1].
+
+    Returns:
+        (..., K, N) complex128.
+
+    Raises:
+        ValueError: if the error is out of range.
+    """
+    if not 0.0 <= csi_error <= 1.0:
+        raise ValueError(f"csi_error is {csi_error}; a number in [0, 1] is needed")
+    power = (channel.real**2 + channel.imag**2).mean(axis=-1, keepdims=True)
+    estimates: ComplexArray = channel + np.sqrt(csi_error * power) * innovations
+    return estimates
+
+
 def path_loss_db(distance_m: ArrayLike, intercept_db: float = 128.1, slope_db: float = 37.6) -> FloatArray:
     """Path loss in dB: intercept + slope log10(d / km), by default the 3GPP urban macro law 128.1 + 37.6 log10(d / km).
 

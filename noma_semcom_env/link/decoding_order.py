@@ -8,6 +8,12 @@ every user it passes loses an interferer (the exchange argument of Lawler's rule
 With beams given, R_k follows from them (fixed form). Without, each user takes its MMSE receiver against S, the least
 cost that any beam allows, and the same rule finds the joint optimum over beams and order. Neither sums of latencies nor
 power control are covered.
+
+The argument asks nothing of a cost but that it is a function of S alone and grows with it. It does so for short
+messages, whose channel uses fall with the SINR (:mod:`~noma_semcom_env.link.blocklength`). It does so with imperfect
+cancellation too: if a share of at most 1 of each decoded user's power remains, all active users outside S interfere by
+that share and those in S fully, so that c_k(S) still depends on S alone, and a user that joins S interferes more. A
+residual that depends on how well, or in which order, the users before were decoded is not covered.
 """
 
 from __future__ import annotations
@@ -27,6 +33,7 @@ from noma_semcom_env.link.beamforming import (
     signal_subspace,
     triangular_factor,
 )
+from noma_semcom_env.link.blocklength import channel_uses
 from noma_semcom_env.link.sic import (
     BoolArray,
     ComplexArray,
@@ -34,12 +41,13 @@ from noma_semcom_env.link.sic import (
     IntArray,
     Transmission,
     broadcast_lead,
+    check_residual,
     checked,
     checked_demand,
-    interference_mask,
+    interference_share,
     latency_s,
+    message_rates_bps,
     pairwise_gain,
-    rates_bps,
     scaled_channel,
     sort_silent_last,
     squared_magnitude,
@@ -49,8 +57,9 @@ from noma_semcom_env.link.sic import (
 MAX_EXHAUSTIVE_USERS: Final = 8
 MAX_SET_USERS: Final = 16
 
-# The SINRs (c, batch) of c candidates when each is decoded before the c - 1 others; argument: users (c, batch) int64.
-_Evaluate = Callable[[IntArray], FloatArray]
+# The SINRs (c, batch) of c candidates when each is decoded before the c - 1 others; arguments: candidates (c, batch)
+# and users decoded already (d, batch), int64.
+_Evaluate = Callable[[IntArray, IntArray], FloatArray]
 
 
 def minimize_latency_order(
@@ -60,6 +69,9 @@ def minimize_latency_order(
     bandwidth_hz: ArrayLike,
     demand_bits: ArrayLike,
     beams: ArrayLike | None = None,
+    *,
+    error_probability: float | None = None,
+    sic_residual: float = 0.0,
 ) -> Transmission:
     """The decoding order of least latency, exactly, in K(K+1)/2 evaluations of a SINR; problem (13) and beyond.
 
@@ -71,6 +83,8 @@ def minimize_latency_order(
         demand_bits: (..., K) bits, at least 0; 0 makes a user silent.
         beams: (..., K, N) receive beams for the fixed form, whose order is then optimal; None for the joint form, whose
             beams (MMSE) and order are optimal together.
+        error_probability: Of each message, by the normal approximation for short messages; None sends at capacity.
+        sic_residual: Share of a decoded user's power that stays as interference for those decoded after it.
 
     Returns:
         The transmission, its leading axes those of all arguments broadcast together. Ties go to the lower index.
@@ -78,9 +92,14 @@ def minimize_latency_order(
     Raises:
         ValueError: naming the argument that does not fit.
     """
-    problem = _Problem(channel, power_w, noise_power_w, bandwidth_hz, demand_bits, beams)
-    evaluate = _joint_evaluation(problem.scaled) if problem.gain is None else _fixed_evaluation(problem.gain)
-    return problem.transmission(*_greedy(evaluate, problem.demand.T))
+    problem = _Problem(
+        channel, power_w, noise_power_w, bandwidth_hz, demand_bits, beams, error_probability, sic_residual
+    )
+    if problem.gain is None:
+        evaluate = _joint_evaluation(problem.scaled, sic_residual)
+    else:
+        evaluate = _fixed_evaluation(problem.gain, sic_residual)
+    return problem.transmission(*_greedy(evaluate, problem.demand.T, error_probability))
 
 
 def exhaustive_latency_order(
@@ -90,6 +109,9 @@ def exhaustive_latency_order(
     bandwidth_hz: ArrayLike,
     demand_bits: ArrayLike,
     beams: ArrayLike | None = None,
+    *,
+    error_probability: float | None = None,
+    sic_residual: float = 0.0,
 ) -> Transmission:
     """The best of all K! orders, the yardstick of :func:`minimize_latency_order`; same arguments, K at most 8.
 
@@ -101,15 +123,18 @@ def exhaustive_latency_order(
     Raises:
         ValueError: naming the argument that does not fit, or if K is above 8.
     """
-    problem = _Problem(channel, power_w, noise_power_w, bandwidth_hz, demand_bits, beams)
+    problem = _Problem(
+        channel, power_w, noise_power_w, bandwidth_hz, demand_bits, beams, error_probability, sic_residual
+    )
     num_users = problem.scaled.shape[-2]
     if num_users > MAX_EXHAUSTIVE_USERS:
         raise ValueError(
             f"channel has K = {num_users} users; exhaustive search takes 1 to {MAX_EXHAUSTIVE_USERS}, "
             "minimize_latency_order any number"
         )
-    table = _set_sinr(problem.scaled, problem.gain)
-    cost = np.where(problem.active[:, None, :], _cost(problem.demand[:, None, :], table), 0.0).reshape(len(table), -1)
+    table = _set_sinr(problem.scaled, problem.gain, sic_residual)
+    cost = _cost(problem.demand[:, None, :], table, error_probability)
+    cost = np.where(problem.active[:, None, :], cost, 0.0).reshape(len(table), -1)
     orders, lookup = _orders(num_users)
     largest = cost[:, lookup[:, 0]]
     for place in range(1, num_users):
@@ -164,6 +189,24 @@ def distance_order(distances_m: ArrayLike, active: ArrayLike) -> IntArray:
     return sort_silent_last(near_first, active)
 
 
+def strength_order(channel: ArrayLike, power_w: ArrayLike, active: ArrayLike) -> IntArray:
+    """Strongest received power p_k ||h_k||^2 first, silent users last by index; ties by index.
+
+    Args:
+        channel: (..., K, N) complex channels h_k, path gain included.
+        power_w: transmit powers in W, one number, (K,) or (..., K).
+        active: (..., K) bool.
+
+    Returns:
+        (..., K) int64, first decoded first.
+
+    Raises:
+        ValueError: naming the argument that does not fit.
+    """
+    received = squared_magnitude(scaled_channel(channel, power_w, 1.0)).sum(axis=-1)
+    return sort_silent_last(np.argsort(-received, axis=-1, kind="stable"), active)
+
+
 class _Problem:
     """The arguments of a solver, validated, broadcast, flattened to one batch axis and freed of units."""
 
@@ -175,7 +218,12 @@ class _Problem:
         bandwidth_hz: ArrayLike,
         demand_bits: ArrayLike | None,
         beams: ArrayLike | None,
+        error_probability: float | None = None,
+        sic_residual: float = 0.0,
     ) -> None:
+        check_residual(sic_residual)
+        self.error_probability = error_probability
+        self.residual = sic_residual
         scaled = scaled_channel(channel, power_w, noise_power_w)
         users, antennas = scaled.shape[-2:]
         demand = np.ones(users) if demand_bits is None else checked_demand(demand_bits, users)
@@ -201,10 +249,10 @@ class _Problem:
     def transmission(self, order: IntArray, ratio: FloatArray) -> Transmission:
         """The result of an order (batch, K) and its SINRs (batch, K), with the form's beams."""
         order = sort_silent_last(order, self.active)
-        rate = rates_bps(ratio, self.bandwidth)
+        rate = message_rates_bps(self.demand, ratio, self.bandwidth, self.error_probability)
         beams = self.unit
         if beams is None:
-            beams = beams_against(self.own, interference_mask(order, self.active))
+            beams = beams_against(self.own, interference_share(order, self.active, self.residual))
         users, antennas = self.scaled.shape[-2:]
         return Transmission(
             order=order.reshape(*self.lead, users),
@@ -215,28 +263,33 @@ class _Problem:
         )
 
 
-def _fixed_evaluation(gain: FloatArray) -> _Evaluate:
+def _fixed_evaluation(gain: FloatArray, sic_residual: float) -> _Evaluate:
     """SINRs under given beams; the interference of every set is summed afresh, since subtracting loses digits."""
     received = np.ascontiguousarray(gain.transpose(1, 2, 0))
     batch = np.arange(len(gain))
 
-    def evaluate(users: IntArray) -> FloatArray:
+    def evaluate(users: IntArray, decoded: IntArray) -> FloatArray:
         interference = received[users[:, None], users[others_of(len(users))], batch].sum(axis=1)
+        if sic_residual:
+            interference = interference + sic_residual * received[users[:, None], decoded, batch].sum(axis=1)
         ratio: FloatArray = received[users, users, batch] / (interference + 1.0)
         return ratio
 
     return evaluate
 
 
-def _joint_evaluation(scaled: ComplexArray) -> _Evaluate:
-    """SINRs of the MMSE receivers, p_k ||R^-H h_k||^2 / sigma^2 with R of the set decoded after k."""
+def _joint_evaluation(scaled: ComplexArray, sic_residual: float) -> _Evaluate:
+    """SINRs of the MMSE receivers, p_k ||R^-H h_k||^2 / sigma^2 with R of the set decoded after k, and of residuals."""
     channel = np.ascontiguousarray(signal_subspace(scaled)[1].transpose(2, 1, 0))
     batch = np.arange(len(scaled))
 
-    def evaluate(users: IntArray) -> FloatArray:
+    def evaluate(users: IntArray, decoded: IntArray) -> FloatArray:
         own = channel[:, users, batch]
-        if len(users) > 1:
-            rows = own.conj()[:, others_of(len(users))].transpose(2, 0, 1, 3)
+        rows = own.conj()[:, others_of(len(users))].transpose(2, 0, 1, 3)
+        if sic_residual:
+            left = np.sqrt(sic_residual) * channel[:, decoded, batch].conj().transpose(1, 0, 2)[:, :, None]
+            rows = np.concatenate([rows, np.broadcast_to(left, (len(left), *rows.shape[1:]))])
+        if len(rows):
             own = forward_substitution(triangular_factor(rows), own)
         ratio: FloatArray = squared_magnitude(own).sum(axis=0)
         return ratio
@@ -244,12 +297,13 @@ def _joint_evaluation(scaled: ComplexArray) -> _Evaluate:
     return evaluate
 
 
-def _greedy(evaluate: _Evaluate, demand: FloatArray) -> tuple[IntArray, FloatArray]:
+def _greedy(evaluate: _Evaluate, demand: FloatArray, error_probability: float | None) -> tuple[IntArray, FloatArray]:
     """Decode next the user of least cost before all the remaining ones.
 
     Args:
         evaluate: SINRs of candidates that are decoded before one another.
         demand: (K, batch).
+        error_probability: Of each message; None is capacity.
 
     Returns:
         Order and SINRs, both (batch, K). A silent user costs inf here and yields to all users of finite cost; it does
@@ -261,8 +315,8 @@ def _greedy(evaluate: _Evaluate, demand: FloatArray) -> tuple[IntArray, FloatArr
     order = np.empty((size, num_users), dtype=np.int64)
     ratio = np.empty((size, num_users))
     for place in range(num_users):
-        candidates = evaluate(remaining)
-        pick = _cost(demand[remaining, batch], candidates).argmin(axis=0)
+        candidates = evaluate(remaining, order[:, :place].T)
+        pick = _cost(demand[remaining, batch], candidates, error_probability).argmin(axis=0)
         chosen = remaining[pick, batch]
         order[:, place] = chosen
         ratio[batch, chosen] = candidates[pick, batch]
@@ -270,29 +324,36 @@ def _greedy(evaluate: _Evaluate, demand: FloatArray) -> tuple[IntArray, FloatArr
     return order, ratio
 
 
-def _cost(demand: FloatArray, ratio: FloatArray) -> FloatArray:
-    """Bits over nats, D_k / R_k up to a factor; inf for rate 0 and, to keep silent users out of the way, demand 0."""
+def _cost(demand: FloatArray, ratio: FloatArray, error_probability: float | None) -> FloatArray:
+    """Channel uses up to a factor; inf for rate 0 and, to keep silent users out of the way, demand 0."""
+    if error_probability is not None:
+        return np.where(demand > 0.0, channel_uses(demand, ratio, error_probability), np.inf)
     nats = np.log1p(ratio)
     cost = np.full(np.broadcast_shapes(demand.shape, nats.shape), np.inf)
     np.divide(demand, nats, out=cost, where=(demand > 0.0) & (nats > 0.0))
     return cost
 
 
-def _set_sinr(scaled: ComplexArray, gain: FloatArray | None) -> FloatArray:
+def _set_sinr(scaled: ComplexArray, gain: FloatArray | None, sic_residual: float = 0.0) -> FloatArray:
     """(batch, 2^K, K) SINRs of every user before every set, from scaled channels or, with fixed beams, from gains."""
     size, num_users, _ = scaled.shape
     table = np.empty((size, 2**num_users, num_users))
     bits = (np.arange(2**num_users)[:, None] >> np.arange(num_users)) & 1 == 1
     everyone = np.ascontiguousarray(signal_subspace(scaled)[1].transpose(2, 1, 0)) if gain is None else scaled
+    others = others_of(num_users)
     for index, members in enumerate(bits):
-        if gain is None:
-            # One factor serves all users outside the set; those inside are set right by the sets without them.
-            factor = triangular_factor(everyone.conj()[:, members].transpose(1, 0, 2))
-            whitened = forward_substitution(factor[:, :, None], everyone)
-            table[:, index] = squared_magnitude(whitened).sum(axis=0).T
+        share = np.where(members, 1.0, sic_residual)
+        if gain is not None:
+            interference = (gain[:, np.arange(num_users)[:, None], others] * share[others]).sum(axis=-1)
+            table[:, index] = np.diagonal(gain, axis1=-2, axis2=-1) / (interference + 1.0)
+            continue
+        if sic_residual:
+            rows = (everyone[:, others] * np.sqrt(share[others])[..., None]).conj().transpose(2, 0, 1, 3)
+            factor = triangular_factor(rows)
         else:
-            own = np.diagonal(gain, axis1=-2, axis2=-1)
-            table[:, index] = own / (gain[:, :, members].sum(axis=-1) + 1.0)
+            # One factor serves all users outside the set; those inside are set right by the sets without them.
+            factor = triangular_factor(everyone.conj()[:, members].transpose(1, 0, 2))[:, :, None]
+        table[:, index] = squared_magnitude(forward_substitution(factor, everyone)).sum(axis=0).T
     without_own = np.arange(2**num_users)[:, None] & ~(1 << np.arange(num_users))
     return table[:, without_own, np.arange(num_users)]
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from noma_semcom_env.link.blocklength import channel_uses
+
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
 BoolArray = NDArray[np.bool_]
@@ -23,7 +25,8 @@ class Transmission:
 
     Attributes:
         order: (..., K) int64, user indices, first decoded first; silent users last, by index.
-        rate_bps: (..., K) capacity (5) of each user in bit/s; 0 for silent users.
+        rate_bps: (..., K) capacity (5) of each user in bit/s; 0 for silent users. With short messages or orthogonal
+            access the rate at which the user's bits really get through, so that its latency is always D_k / R_k.
         latency_s: (...,) latency (6) in s; 0 if all are silent, inf if a user with bits to send has rate 0.
         beams: (..., K, N) receive beams of unit norm (a beam given as zero stays zero and has rate 0).
         fallback: (...,) bool, True where a solver failed and the exact order took its place.
@@ -167,6 +170,32 @@ def pairwise_gain(scaled: ComplexArray, unit: ComplexArray) -> FloatArray:
     return squared_magnitude(unit.conj() @ np.swapaxes(scaled, -1, -2))
 
 
+def interference_share(order: IntArray, active: BoolArray, sic_residual: float = 0.0) -> BoolArray | FloatArray:
+    """The share of every user's power that reaches every other: pi (4), and what cancellation leaves.
+
+    Args:
+        order: (..., K), first decoded first.
+        active: (..., K) bool.
+        sic_residual: Share of a decoded user's power that stays as interference, in [0, 1].
+
+    Returns:
+        (..., K, K), [k, j] 1 where user k is decoded before the active user j, ``sic_residual`` where it is decoded
+        after it, 0 on the diagonal and for silent users; bool without a residual.
+
+    Raises:
+        ValueError: if the residual is out of range.
+    """
+    check_residual(sic_residual)
+    mask = interference_mask(order, active)
+    return mask + sic_residual * np.swapaxes(mask, -1, -2) if sic_residual else mask
+
+
+def check_residual(sic_residual: float) -> None:
+    """Refuse a residual outside [0, 1]."""
+    if not 0.0 <= sic_residual <= 1.0:
+        raise ValueError(f"sic_residual is {sic_residual}; a number in [0, 1] is needed")
+
+
 def interference_mask(order: IntArray, active: BoolArray) -> BoolArray:
     """(4): pi[k, j] = 1 where user k is decoded before the active user j, so that j interferes with k.
 
@@ -190,6 +219,7 @@ def sinr(
     beams: ArrayLike,
     order: ArrayLike,
     active: ArrayLike,
+    sic_residual: float = 0.0,
 ) -> FloatArray:
     """SINR of each user, p_k |w_k^H h_k|^2 / (sum_j pi_kj p_j |w_k^H h_j|^2 + sigma^2 ||w_k||^2), as in (5).
 
@@ -200,6 +230,7 @@ def sinr(
         beams: (..., K, N) complex receive beams of any norm; a zero beam has SINR 0.
         order: (..., K), user indices, first decoded first.
         active: (..., K) bool, False for a silent user: it neither suffers nor interferes and has SINR 0.
+        sic_residual: Share of a decoded user's power that stays as interference for those decoded after it.
 
     Returns:
         (..., K), linear, at least 0.
@@ -210,13 +241,13 @@ def sinr(
     scaled = scaled_channel(channel, power_w, noise_power_w)
     num_users, num_antennas = scaled.shape[-2:]
     sending = np.asarray(active, dtype=np.bool_)
-    mask = interference_mask(checked_order(order, num_users), sending)
-    return _masked_sinr(pairwise_gain(scaled, unit_beams(beams, num_users, num_antennas)), mask, sending)
+    share = interference_share(checked_order(order, num_users), sending, sic_residual)
+    return _shared_sinr(pairwise_gain(scaled, unit_beams(beams, num_users, num_antennas)), share, sending)
 
 
-def _masked_sinr(gain: FloatArray, mask: BoolArray, active: BoolArray) -> FloatArray:
+def _shared_sinr(gain: FloatArray, share: BoolArray | FloatArray, active: BoolArray) -> FloatArray:
     own = np.diagonal(gain, axis1=-2, axis2=-1)
-    ratio: FloatArray = own * active / ((gain * mask).sum(axis=-1) + 1.0)
+    ratio: FloatArray = own * active / ((gain * share).sum(axis=-1) + 1.0)
     return ratio
 
 
@@ -237,6 +268,28 @@ def rates_bps(sinr: ArrayLike, bandwidth_hz: ArrayLike) -> FloatArray:
     # log1p keeps the rates of users far below the noise right.
     rate: FloatArray = bandwidth[..., None] * np.log1p(np.asarray(sinr, dtype=np.float64)) / np.log(2.0)
     return rate
+
+
+def message_rates_bps(
+    demand_bits: FloatArray, sinr: FloatArray, bandwidth_hz: ArrayLike, error_probability: float | None
+) -> FloatArray:
+    """Rates at which messages get through: capacity, or D B / n where n channel uses carry a short message.
+
+    Args:
+        demand_bits: (..., K).
+        sinr: (..., K), linear.
+        bandwidth_hz: B in Hz, one number or (...,).
+        error_probability: As in :func:`~noma_semcom_env.link.blocklength.channel_uses`; None is capacity.
+
+    Returns:
+        (..., K) in bit/s, 0 for silent users.
+    """
+    if error_probability is None:
+        return rates_bps(sinr, bandwidth_hz)
+    uses = channel_uses(demand_bits, sinr, error_probability)
+    bits = demand_bits * checked("bandwidth_hz", bandwidth_hz, "(0, inf)")[..., None]
+    bits, uses = np.broadcast_arrays(bits, uses)
+    return np.divide(bits, uses, out=np.zeros(bits.shape), where=uses > 0.0)
 
 
 def latency_s(demand_bits: ArrayLike, rate_bps: ArrayLike) -> FloatArray:
@@ -267,6 +320,9 @@ def transmit(
     demand_bits: ArrayLike,
     beams: ArrayLike,
     order: ArrayLike,
+    *,
+    error_probability: float | None = None,
+    sic_residual: float = 0.0,
 ) -> Transmission:
     """The true rates and latency under given beams and a given order.
 
@@ -280,6 +336,8 @@ def transmit(
         demand_bits: (..., K) bits, at least 0; 0 makes a user silent.
         beams: (..., K, N) complex receive beams of any norm.
         order: (..., K), user indices, first decoded first.
+        error_probability: Of each message, by the normal approximation for short messages; None sends at capacity.
+        sic_residual: Share of a decoded user's power that stays as interference for those decoded after it.
 
     Returns:
         The transmission, its leading axes those of all arguments broadcast together.
@@ -300,8 +358,10 @@ def transmit(
         beams=unit.shape[:-2],
         order=silent_last.shape[:-1],
     )
-    ratio = _masked_sinr(pairwise_gain(scaled, unit), interference_mask(silent_last, active), active)
-    rate = np.broadcast_to(rates_bps(ratio, bandwidth_hz), (*lead, num_users)).copy()
+    share = interference_share(silent_last, active, sic_residual)
+    ratio = _shared_sinr(pairwise_gain(scaled, unit), share, active)
+    rate = message_rates_bps(demand, ratio, bandwidth_hz, error_probability)
+    rate = np.broadcast_to(rate, (*lead, num_users)).copy()
     return Transmission(
         order=np.broadcast_to(silent_last, rate.shape).copy(),
         rate_bps=rate,

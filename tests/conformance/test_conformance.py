@@ -1,27 +1,32 @@
-"""The public suites over every id, and what they miss."""
+"""Gymnasium's checks over every id, and what they miss."""
 
 from __future__ import annotations
 
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.spaces import MultiBinary
 from gymnasium.utils.env_checker import check_env
-from gymnasium.wrappers import FlattenObservation
+from gymnasium.vector import SyncVectorEnv
 
-from noma_semcom_env import ENVIRONMENTS
+from noma_semcom_env import ENVIRONMENTS, NomaSemComEnv
 
-IDS = [row.id for row in ENVIRONMENTS]
+ROWS = {row.id: row for row in ENVIRONMENTS}
+STEPS = 500
+
+Sampler = Callable[[Any, int], Callable[[Any], Any]]
 
 
-@pytest.fixture(params=IDS)
-def env(request: pytest.FixtureRequest, table_path: str) -> Any:
-    return gymnasium.make(request.param, images=table_path)
+@pytest.fixture
+def env(name: str, table_path: str) -> Any:
+    return gymnasium.make(name, images=table_path)
 
 
 def rollout(env: Any, seed: int, steps: int, policy: Any) -> list[tuple[Any, ...]]:
@@ -37,96 +42,173 @@ def rollout(env: Any, seed: int, steps: int, policy: Any) -> list[tuple[Any, ...
     return seen
 
 
-def masked(observation: dict[str, np.ndarray]) -> np.ndarray:
-    return observation["action_mask"]
+def assert_same(one: Any, other: Any, where: str = "") -> None:
+    """Whole numbers and texts bit for bit, floats to 1e-9 relative (float32 to its own precision)."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_same(one[key], other[key], f"{where}/{key}")
+        return
+    one, other = np.asarray(one), np.asarray(other)
+    assert (one.shape, one.dtype) == (other.shape, other.dtype), where
+    if one.dtype.kind in "fc":
+        relative, absolute = (1e-6, 1e-6) if one.dtype == np.float32 else (1e-9, 0.0)
+        np.testing.assert_allclose(one, other, rtol=relative, atol=absolute, err_msg=where)
+    else:
+        np.testing.assert_array_equal(one, other, err_msg=where)
 
 
 def test_gymnasium_checks(env: Any) -> None:
     check_env(env.unwrapped)
 
 
-def test_stable_baselines3_checks(env: Any) -> None:
-    from stable_baselines3.common.env_checker import check_env as check_for_stable_baselines3
-
-    check_for_stable_baselines3(env.unwrapped)
-
-
-@pytest.mark.parametrize(("policy", "flat"), [("MultiInputPolicy", False), ("MlpPolicy", True)])
-def test_stable_baselines3_trains(table_path: str, policy: str, flat: bool) -> None:
-    from stable_baselines3 import PPO
-
-    env = gymnasium.make("NomaSemCom-v0", images=table_path)
-    model = PPO(policy, FlattenObservation(env) if flat else env, n_steps=16, batch_size=16, n_epochs=1, device="cpu")
-    model.learn(32)
-    action, _ = model.predict(model.get_env().reset())
-    assert action.shape == (1, 18)
+def test_spec_round_trip(name: str, table_path: str) -> None:
+    env = gymnasium.make(name, images=table_path, transmit_power_dbm=20.0, doppler_hz=5.0)
+    spec = EnvSpec.from_json(env.spec.to_json())
+    twin = gymnasium.make(spec)
+    assert twin.unwrapped.scenario == env.unwrapped.scenario
+    for knob, value in ROWS[name].knobs.items():
+        assert getattr(twin.unwrapped.scenario, knob) == value
+    assert twin.unwrapped.scenario.prune is ROWS[name].knobs.get("prune", True)
+    assert_same(twin.reset(seed=1)[0], env.reset(seed=1)[0])
+    many = {"num_users": 2, "distances_m": (60.0, 90.0), "transmit_power_dbm": (20.0, 23.0)}
+    spec = EnvSpec.from_json(gymnasium.make(name, images=table_path, **many).spec.to_json())
+    assert gymnasium.make(spec).unwrapped.scenario.distances_m == (60.0, 90.0)
 
 
-def test_spec_round_trip(table_path: str) -> None:
-    knobs = {"images": table_path, "num_users": 2, "transmit_power_dbm": (20.0, 23.0), "distances_m": (60.0, 90.0)}
-    for row in ENVIRONMENTS:
-        env = gymnasium.make(row.id, **knobs)
-        spec = EnvSpec.from_json(env.spec.to_json())
-        twin = gymnasium.make(spec)
-        assert twin.unwrapped.scenario == env.unwrapped.scenario
-        assert twin.unwrapped.scenario.prune is row.knobs.get("prune", True)
-        np.testing.assert_array_equal(twin.reset(seed=1)[0]["snr"], env.reset(seed=1)[0]["snr"])
-
-
-def test_pickling(env: Any) -> None:
+def test_pickling(env: Any, sample: Sampler) -> None:
     """A copy made in the middle of an episode goes on alike, through the following resets without a seed."""
-    observation, _ = env.reset(seed=1)
-    env.step(masked(observation))
+    policy = sample(env.action_space, 0)
+    env.reset(seed=1)
+    env.step(policy(None))
     twin = pickle.loads(pickle.dumps(env))  # noqa: S301 (its own)
     for _ in range(45):
-        one, other = env.step(masked(observation)), twin.step(masked(observation))
+        action = policy(None)
+        one, other = env.step(action), twin.step(action)
         assert one[1] == other[1]
         np.testing.assert_array_equal(one[4]["privileged"]["channel"], other[4]["privileged"]["channel"])
         if one[3]:
-            (observation, _), (_, _) = env.reset(), twin.reset()
+            env.reset()
+            twin.reset()
 
 
-def test_a_seed_means_the_same_numbers_after_other_episodes(env: Any) -> None:
-    once = rollout(env, 1, 500, masked)
-    rollout(env, 2, 33, masked)
-    again = rollout(env, 1, 500, masked)
+def test_a_seed_means_the_same_numbers_after_other_episodes(env: Any, sample: Sampler) -> None:
+    """Exactly, over 500 steps."""
+    once = rollout(env, 1, STEPS, sample(env.action_space, 0))
+    rollout(env, 2, 33, sample(env.action_space, 3))
+    again = rollout(env, 1, STEPS, sample(env.action_space, 0))
     for (seen, reward, state), (seen_again, reward_again, state_again) in zip(once, again, strict=True):
         assert reward == reward_again
-        for name in seen:
-            np.testing.assert_array_equal(seen[name], seen_again[name])
+        for key in seen:
+            np.testing.assert_array_equal(seen[key], seen_again[key])
         np.testing.assert_array_equal(state["channel"], state_again["channel"])
 
 
-def test_different_seeds_mean_different_numbers(env: Any) -> None:
-    one, other = rollout(env, 1, 5, masked), rollout(env, 2, 5, masked)
+def test_different_seeds_mean_different_numbers(env: Any, sample: Sampler) -> None:
+    one, other = (rollout(env, seed, 5, sample(env.action_space, 0)) for seed in (1, 2))
     for (_, _, state), (_, _, other_state) in zip(one, other, strict=True):
         assert (state["channel"] != other_state["channel"]).all()
         assert (state["distances_m"] != other_state["distances_m"]).all()
 
 
-def test_every_policy_and_every_id_faces_the_same_numbers(table_path: str) -> None:
-    rng = np.random.default_rng(0)
-    policies = [masked, lambda seen: np.zeros(18, np.int8), lambda seen: rng.integers(0, 2, 18, np.int8)]
-    transmissions = ["optimal", "optimal", "distance"]
-    runs = [
-        rollout(gymnasium.make(name, images=table_path, transmission=transmission), 4, 60, policy)
-        for name in IDS
-        for policy, transmission in zip(policies, transmissions, strict=True)
-    ]
-    for steps in zip(*runs, strict=True):
-        for _, _, state in steps[1:]:
-            for name in ("channel", "distances_m", "image_index"):
-                np.testing.assert_array_equal(state[name], steps[0][2][name])
+def test_every_policy_and_every_id_faces_the_same_numbers(table_path: str, sample: Sampler) -> None:
+    """Bit for bit, among ids of as many users and antennas."""
+    sizes: dict[tuple[int, int], list[list[tuple[Any, ...]]]] = {}
+    for name in ROWS:
+        for seed, transmission in enumerate([None, "optimal", "distance", "model_free"]):
+            knobs = {} if transmission is None else {"transmission": transmission}
+            env = gymnasium.make(name, images=table_path, **knobs)
+            size = env.unwrapped.scenario.num_users, env.unwrapped.scenario.num_antennas
+            sizes.setdefault(size, []).append(rollout(env, 4, 45, sample(env.action_space, seed)))
+    assert len(sizes) > 3
+    for runs in sizes.values():
+        assert len(runs) == 12
+        for steps in zip(*runs, strict=True):
+            for _, _, state in steps[1:]:
+                for key in ("channel", "distances_m", "image_index"):
+                    np.testing.assert_array_equal(state[key], steps[0][2][key])
+
+
+def compare_scalar_with_vector(name: str, steps: int, num: int, sample: Sampler, **knobs: Any) -> None:
+    """Each sub-environment equals the single one of its seed, the last observation of an episode included."""
+    knobs = {"episode_length": 4, **ROWS[name].knobs, **knobs}
+    ours = gymnasium.make_vec(name, num, "vector_entry_point", **knobs)
+    theirs = SyncVectorEnv([lambda: NomaSemComEnv(**knobs)] * num)
+    for here, there in zip(ours.reset(seed=21), theirs.reset(seed=21), strict=True):
+        assert_same(here, there)
+    policy = sample(ours.action_space, 0)
+    ends = 0
+    for _ in range(steps):
+        action = policy(None)
+        one, other = ours.step(action), theirs.step(action)
+        for here, there in zip(one, other, strict=True):
+            assert_same(here, there)
+        ends += int(one[3].sum())
+    assert ends == num * ((steps + 1) // 5)
+
+
+def test_scalar_equals_vector(name: str, table_path: str, sample: Sampler) -> None:
+    compare_scalar_with_vector(name, 14, 3, sample, images=table_path)
+
+
+@pytest.mark.parametrize("transmission", ["optimal", "exhaustive", "distance", "strength", "paper", "model_free"])
+def test_scalar_equals_vector_under_every_transmission(table_path: str, transmission: str, sample: Sampler) -> None:
+    knobs: dict[str, Any] = {"images": table_path, "transmission": transmission}
+    if transmission == "paper":
+        knobs |= {"num_users": 2, "num_antennas": 1}
+    compare_scalar_with_vector("NomaSemComUnpruned-v0", 9, 2, sample, **knobs)
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"access": "tdma"},
+        {"backlog": True, "step_period_s": 2e-4, "backlog_deadline_steps": 3},
+        {"access": "fdma"},
+        {"blocklength": "normal"},
+        {"csi_error": 0.1, "sic_residual": 0.05},
+        {"csi_error": 0.1, "blocklength": "normal", "transmission": "model_free"},
+    ],
+    ids=str,
+)
+def test_scalar_equals_vector_under_every_option(table_path: str, knobs: dict[str, Any], sample: Sampler) -> None:
+    compare_scalar_with_vector("NomaSemCom-v0", 9, 3, sample, images=table_path, **knobs)
+
+
+def test_the_terminal_observation_is_the_ended_episodes(name: str, table_path: str, sample: Sampler) -> None:
+    """NEXT_STEP autoreset: the truncated step shows the old episode's last observation, the next one the new one's."""
+    ours = gymnasium.make_vec(name, 2, "vector_entry_point", images=table_path, episode_length=3)
+    single = [NomaSemComEnv(images=table_path, episode_length=3, **ROWS[name].knobs) for _ in range(2)]
+    ours.reset(seed=8)
+    for i, one in enumerate(single):
+        one.reset(seed=8 + i)
+    policy = sample(single[0].action_space, 0)
+    for step in range(3):
+        action = policy(None)
+        batch = (
+            {key: np.stack([value] * 2) for key, value in action.items()}
+            if isinstance(action, dict)
+            else np.stack([action] * 2)
+        )
+        final, _, _, truncations, _ = ours.step(batch)
+        last = [one.step(action)[0] for one in single]
+        assert truncations.tolist() == [step == 2] * 2
+    for i in range(2):
+        assert_same({key: value[i] for key, value in final.items()}, last[i])
+    begun, rewards, _, truncations, _ = ours.step(batch)
+    assert not rewards.any()
+    assert not truncations.any()
+    for i, one in enumerate(single):
+        assert_same({key: value[i] for key, value in begun.items()}, one.reset()[0])
 
 
 @pytest.mark.parametrize("mode", ["sync", "vector_entry_point", None])
-@pytest.mark.parametrize("name", IDS)
 def test_make_vec(table_path: str, name: str, mode: str | None) -> None:
     env = gymnasium.make_vec(name, num_envs=3, vectorization_mode=mode, images=table_path)
     observation, _ = env.reset(seed=0)
     assert env.observation_space.contains(observation)
     env.action_space.seed(0)
-    for _ in range(25):
+    for _ in range(22):
         observation, rewards, *_ = env.step(env.action_space.sample())
         assert env.observation_space.contains(observation)
         assert rewards.shape == (3,)
@@ -143,26 +225,35 @@ def test_wrappers_for_vectors_take_it(table_path: str) -> None:
     assert [info["privileged"]["channel"].shape for info in infos] == [(3, 2)] * 3
 
 
-@pytest.mark.parametrize("name", IDS)
-def test_remote_workers_find_the_ids_by_module(table_path: str, name: str) -> None:
+def test_remote_workers_find_the_ids_by_module(table_path: str) -> None:
     code = (
         "import gymnasium, sys\n"
-        f"env = gymnasium.make('noma_semcom_env:{name}', images={table_path!r})\n"
-        "env.reset(seed=0)\n"
-        "env.step(env.action_space.sample())\n"
-        f"gymnasium.make_vec('noma_semcom_env:{name}', num_envs=2, images={table_path!r}).reset(seed=0)\n"
+        f"for name in {list(ROWS)!r}:\n"
+        f"    env = gymnasium.make('noma_semcom_env:' + name, images={table_path!r})\n"
+        "    env.reset(seed=0)\n"
+        "    env.step(env.action_space.sample())\n"
+        f"    gymnasium.make_vec('noma_semcom_env:' + name, num_envs=2, images={table_path!r}).reset(seed=0)\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
-def test_no_id_sets_a_length_that_a_keyword_contradicts(table_path: str) -> None:
-    for row in ENVIRONMENTS:
-        assert gymnasium.spec(row.id).max_episode_steps is None
-        assert len(rollout(gymnasium.make(row.id, images=table_path, episode_length=70), 0, 65, masked)) == 66
+def test_no_id_sets_a_length_that_a_keyword_contradicts(name: str, table_path: str, sample: Sampler) -> None:
+    assert gymnasium.spec(name).max_episode_steps is None
+    env = gymnasium.make(name, images=table_path, episode_length=70)
+    assert len(rollout(env, 0, 65, sample(env.action_space, 0))) == 66
+
+
+def test_ids_name_their_size(name: str, table_path: str) -> None:
+    env = gymnasium.make(name, images=table_path)
+    scenario = env.unwrapped.scenario
+    family = f"-K{scenario.num_users}N{scenario.num_antennas}-" in name
+    assert family or (scenario.num_users, scenario.num_antennas) == (3, 2)
+    assert isinstance(env.action_space, MultiBinary) is ("ModelFree" not in name)
+    assert scenario.prune is name.startswith("NomaSemCom-")
 
 
 @pytest.mark.parametrize("images", ["street-policy", "street-validation", "street-test"])
-def test_bundled_image_sets_need_no_path(images: str) -> None:
+def test_bundled_image_sets_need_no_path(images: str, sample: Sampler) -> None:
     env = gymnasium.make("NomaSemCom-v0", images=images)
-    assert len(rollout(env, 0, 5, masked)) == 6
+    assert len(rollout(env, 0, 5, sample(env.action_space, 0))) == 6
     assert gymnasium.make("NomaSemCom-v0").unwrapped.scenario.images == "street-policy"

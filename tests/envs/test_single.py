@@ -120,8 +120,8 @@ def test_scenario_and_keywords(table_path: str) -> None:
     assert env.observation_space["direction"].shape == (12,)
     with pytest.raises(TypeError, match="did you mean 'num_users'"):
         NomaSemComEnv(base, num_user=2)
-    with pytest.raises(ValueError, match="render_mode='human' is not offered"):
-        NomaSemComEnv(base, render_mode="human")
+    with pytest.raises(ValueError, match="render_mode='svg' is not offered"):
+        NomaSemComEnv(base, render_mode="svg")
 
 
 def test_pickled_in_mid_episode_it_goes_on_alike(env: NomaSemComEnv) -> None:

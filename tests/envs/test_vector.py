@@ -184,7 +184,7 @@ def test_max_episode_steps_as_the_time_limit_has_it(table_path: str) -> None:
         ({"num_envs": 2.5}, TypeError, "num_envs=2.5 is a float"),
         ({"max_episode_steps": -1}, ValueError, "max_episode_steps=-1 is out of range"),
         ({"num_users": 0}, ValueError, "num_users=0 is out of range"),
-        ({"render_mode": "rgb_array"}, ValueError, "render_mode='rgb_array' is not offered"),
+        ({"render_mode": "svg"}, ValueError, "render_mode='svg' is not offered"),
     ],
 )
 def test_bad_arguments_are_refused(

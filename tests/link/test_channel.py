@@ -11,10 +11,12 @@ from noma_semcom_env.link.channel import (
     RayleighChannel,
     RicianChannel,
     bessel_j0,
+    channel_estimates,
     drop_distances,
     gauss_markov_correlation,
     path_gain,
     path_loss_db,
+    sample_estimates,
     steering_vector,
 )
 
@@ -113,7 +115,32 @@ def test_draws_depend_on_the_counts_alone(model: ChannelModel) -> None:
     np.testing.assert_allclose(second, first * 2 ** (-37.6 / 20), rtol=1e-12)
 
 
+@pytest.mark.parametrize("csi_error", [0.01, 0.3, 1.0])
+def test_estimates_err_by_their_share_of_each_users_power(csi_error: float) -> None:
+    channel = RayleighChannel().sample(np.random.default_rng(7), DISTANCES, 4, 4_000)
+    estimates = sample_estimates(np.random.default_rng(8), channel, csi_error)
+    power = (np.abs(channel) ** 2).mean(axis=2)
+    error = (np.abs(estimates - channel) ** 2).mean(axis=2) / power
+    np.testing.assert_allclose(error.mean(axis=0), csi_error, rtol=5 / np.sqrt(16_000))
+    # The error knows nothing of the channel.
+    across = ((estimates - channel) * channel.conj()).mean(axis=2) / power
+    assert (np.abs(across.mean(axis=0)) < 5 * np.sqrt(csi_error / 16_000)).all()
+
+
+def test_perfect_estimates_draw_nothing_and_others_by_the_counts_alone() -> None:
+    channel = RayleighChannel().sample(np.random.default_rng(9), DISTANCES, 2, 5)
+    rng, untouched = np.random.default_rng(10), np.random.default_rng(10)
+    assert sample_estimates(rng, channel, 0.0) is channel
+    assert rng.bit_generator.state == untouched.bit_generator.state
+    small = sample_estimates(rng, channel, 0.01) - channel
+    large = sample_estimates(untouched, channel, 0.04) - channel
+    np.testing.assert_allclose(large, 2 * small, rtol=1e-9, atol=1e-20)
+    assert rng.bit_generator.state == untouched.bit_generator.state
+
+
 def test_errors_name_argument_value_and_range() -> None:
+    with pytest.raises(ValueError, match=r"csi_error is 1\.2; a number in \[0, 1\]"):
+        channel_estimates(np.ones((3, 2), complex), np.ones((3, 2), complex), 1.2)
     with pytest.raises(ValueError, match=r"distance_m holds 0\.0.*\(0, inf\)"):
         path_loss_db([10.0, 0.0])
     with pytest.raises(ValueError, match=r"distance_m holds nan"):

@@ -1,0 +1,140 @@
+"""Steps a second, single and vectorized, as ratios to CartPole-v1 measured in the same run.
+
+    python -m noma_semcom_benchmarks.throughput --figure throughput.png
+
+Every id of the registry, random actions, autoreset included: channel, joint optimum over beams and order, table,
+reward and observation. CartPole's own forms, made by the same calls, are the yardstick, since absolute figures belong
+to a machine. Each figure is the best of a few rounds, so that other load on the machine counts less.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Final
+
+import gymnasium
+from rich.table import Table
+
+import noma_semcom_env  # noqa: F401  (registers the environments)
+from noma_semcom_agents.report import make_console, write_rows
+from noma_semcom_env import ENVIRONMENTS
+
+YARDSTICK: Final = "CartPole-v1"
+BATCHES: Final = (1, 4, 16, 64, 256, 1024)
+_ACTIONS: Final = 64
+
+
+def single_rate(env_id: str, seconds: float, rounds: int = 3, **knobs: Any) -> float:
+    """Steps a second of ``gymnasium.make``, resets included; the best of some rounds of so many seconds each."""
+    env = gymnasium.make(env_id, **knobs)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    actions = [env.action_space.sample() for _ in range(_ACTIONS)]
+
+    def some() -> int:
+        for action in actions:
+            _, _, terminated, truncated, _ = env.step(action)
+            if terminated or truncated:
+                env.reset()
+        return _ACTIONS
+
+    rate = _best(some, seconds, rounds)
+    env.close()
+    return rate
+
+
+def vector_rate(env_id: str, num_envs: int, seconds: float, rounds: int = 3, **knobs: Any) -> float:
+    """Steps a second of all sub-environments of the vector entry point, likewise."""
+    env = gymnasium.make_vec(env_id, num_envs=num_envs, vectorization_mode="vector_entry_point", **knobs)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    actions = [env.action_space.sample() for _ in range(4)]
+
+    def some() -> int:
+        for action in actions:
+            env.step(action)
+        return len(actions) * num_envs
+
+    rate = _best(some, seconds, rounds)
+    env.close()
+    return rate
+
+
+def _best(some: Any, seconds: float, rounds: int) -> float:
+    some()
+    rates = []
+    for _ in range(rounds):
+        start, count = perf_counter(), 0
+        while (passed := perf_counter() - start) < seconds:
+            count += some()
+        rates.append(count / passed)
+    return max(rates)
+
+
+def measure(ids: Sequence[str], batches: Sequence[int], seconds: float) -> list[dict[str, Any]]:
+    """One row an id and form: steps a second, and the ratio to the yardstick's.
+
+    Args:
+        ids: Ids of the registry.
+        batches: Numbers of sub-environments; the single form is batch 0.
+        seconds: A round.
+    """
+    yard = {0: single_rate(YARDSTICK, seconds)}
+    yard |= {batch: vector_rate(YARDSTICK, batch, seconds) for batch in batches}
+    rows = []
+    for env_id in (YARDSTICK, *ids):
+        for batch, reference in yard.items():
+            if env_id == YARDSTICK:
+                rate = reference
+            else:
+                rate = vector_rate(env_id, batch, seconds) if batch else single_rate(env_id, seconds)
+            ratios = {"to_same_form": rate / reference, "to_single": rate / yard[0]}
+            rows.append({"id": env_id, "envs": batch, "steps_per_s": rate, **ratios})
+    return rows
+
+
+def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Steps a second over the number of sub-environments, both on logarithmic scales."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    for env_id in dict.fromkeys(row["id"] for row in rows):
+        own = [row for row in rows if row["id"] == env_id and row["envs"]]
+        style = "--" if env_id == YARDSTICK else "-"
+        axes.plot([row["envs"] for row in own], [row["steps_per_s"] for row in own], style, marker=".", label=env_id)
+    axes.set(xscale="log", yscale="log", xlabel="sub-environments", ylabel="steps/s")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Print the table, and write it as CSV and as a figure if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ids", nargs="+", default=[row.id for row in ENVIRONMENTS])
+    parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
+    parser.add_argument("--seconds", type=float, default=1.0, help="a round")
+    parser.add_argument("--csv", type=Path)
+    parser.add_argument("--figure", type=Path)
+    arguments = parser.parse_args()
+    rows = measure(arguments.ids, arguments.batches, arguments.seconds)
+    shown = Table(title="Steps a second, and ratios to CartPole-v1 in the same run")
+    for heading in ("id", "form", "steps/s", "to CartPole, same form", "to CartPole, single"):
+        shown.add_column(heading, justify="left" if heading in ("id", "form") else "right")
+    for row in rows:
+        form = f"vector, n = {row['envs']}" if row["envs"] else "single"
+        ratios = [f"{row[key]:.3f}" for key in ("to_same_form", "to_single")]
+        shown.add_row(row["id"], form, f"{row['steps_per_s']:,.0f}", *ratios)
+    make_console().print(shown)
+    if arguments.csv:
+        write_rows(rows, arguments.csv)
+    if arguments.figure:
+        draw(rows, arguments.figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium.vector.utils import batch_space
+
+from noma_semcom_env import ENVIRONMENTS
+
+IDS = [row.id for row in ENVIRONMENTS]
+Policy = Callable[[dict[str, np.ndarray]], Any]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes ``name`` runs on every registered id."""
+    if "name" in metafunc.fixturenames:
+        metafunc.parametrize("name", IDS)
+
+
+def sampler(space: Any, seed: int) -> Policy:
+    """Draws actions of a space, whatever is seen."""
+    own = batch_space(space, 1)
+    own.seed(seed)
+
+    def act(observation: dict[str, np.ndarray]) -> Any:
+        action = own.sample()
+        return {key: value[0] for key, value in action.items()} if isinstance(action, dict) else action[0]
+
+    return act
+
+
+@pytest.fixture
+def sample() -> Callable[[Any, int], Policy]:
+    """``sampler``."""
+    return sampler

@@ -1,0 +1,198 @@
+"""The suites and training loops of the libraries that people come from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import MultiBinary
+from gymnasium.vector import SyncVectorEnv
+from gymnasium.wrappers import ClipAction, FlattenObservation, RecordEpisodeStatistics
+from torch import nn
+from torch.distributions import Normal
+
+from noma_semcom_env import ENVIRONMENTS
+from noma_semcom_env.wrappers import FlatAction, FlatObservation, RecordTransmissionStatistics
+
+KNOBS = {row.id: dict(row.knobs) for row in ENVIRONMENTS}
+MULTI_AGENT: list[dict[str, Any]] = [
+    {},
+    {"reward_sharing": "own", "num_users": 5},
+    {"transmission": "model_free", "prune": False},
+]
+
+
+# Stable-Baselines3
+
+
+def test_stable_baselines3_checks(name: str, table_path: str) -> None:
+    """Ids with arrays for actions as they are, the model-free ones through the flat action, all through both."""
+    from stable_baselines3.common.env_checker import check_env
+
+    env = gymnasium.make(name, images=table_path)
+    if isinstance(env.action_space, MultiBinary):
+        check_env(env.unwrapped)
+    check_env(FlatAction(env))
+    check_env(FlatObservation(FlatAction(env)))
+
+
+@pytest.mark.parametrize(
+    ("id_", "policy", "wrappers"),
+    [
+        ("NomaSemCom-v0", "MultiInputPolicy", []),
+        ("NomaSemCom-v0", "MlpPolicy", [FlatObservation]),
+        ("NomaSemCom-v0", "MlpPolicy", [FlattenObservation]),
+        ("NomaSemComModelFree-v0", "MlpPolicy", [FlatAction, FlatObservation]),
+    ],
+)
+def test_stable_baselines3_trains(table_path: str, id_: str, policy: str, wrappers: list[Any]) -> None:
+    from stable_baselines3 import PPO
+
+    env = gymnasium.make(id_, images=table_path)
+    for wrapper in wrappers:
+        env = wrapper(env)
+    model = PPO(policy, env, n_steps=32, batch_size=32, n_epochs=1, device="cpu", seed=0)
+    model.learn(64)
+    action, _ = model.predict(model.get_env().reset())
+    assert action.shape == (1, *env.action_space.shape)
+
+
+# CleanRL
+
+
+class Agent(nn.Module):
+    """Actor and critic as CleanRL's ppo_continuous_action.py lays them out."""
+
+    def __init__(self, envs: SyncVectorEnv) -> None:
+        super().__init__()
+        seen, acted = (int(np.prod(space.shape)) for space in (envs.single_observation_space, envs.single_action_space))
+        self.critic = nn.Sequential(nn.Linear(seen, 32), nn.Tanh(), nn.Linear(32, 1))
+        self.actor_mean = nn.Sequential(nn.Linear(seen, 32), nn.Tanh(), nn.Linear(32, acted))
+        self.actor_logstd = nn.Parameter(torch.zeros(1, acted))
+
+    def get_action_and_value(self, x: torch.Tensor, action: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
+        mean = self.actor_mean(x)
+        law = Normal(mean, self.actor_logstd.expand_as(mean).exp())
+        action = law.sample() if action is None else action
+        return action, law.log_prob(action).sum(1), law.entropy().sum(1), self.critic(x)
+
+
+@pytest.mark.parametrize("id_", ["NomaSemCom-v0", "NomaSemComModelFree-v0"])
+def test_cleanrl_trains(table_path: str, id_: str) -> None:
+    """Three updates of PPO in CleanRL's layout."""
+
+    def make_env() -> gymnasium.Env[Any, Any]:
+        env = FlatObservation(FlatAction(gymnasium.make(id_, images=table_path, episode_length=8)))
+        return ClipAction(RecordTransmissionStatistics(RecordEpisodeStatistics(env)))
+
+    torch.manual_seed(0)
+    steps, num = 16, 4
+    envs = SyncVectorEnv([make_env for _ in range(num)])
+    agent = Agent(envs)
+    optimizer = torch.optim.Adam(agent.parameters(), lr=1e-3, eps=1e-5)
+    obs = torch.zeros((steps, num, *envs.single_observation_space.shape))
+    actions = torch.zeros((steps, num, *envs.single_action_space.shape))
+    logprobs, rewards, dones, values = (torch.zeros((steps, num)) for _ in range(4))
+    next_obs, next_done = torch.Tensor(envs.reset(seed=1)[0]), torch.zeros(num)
+    episodes: list[float] = []
+    before = [parameter.clone() for parameter in agent.parameters()]
+    for _ in range(3):
+        for step in range(steps):
+            obs[step], dones[step] = next_obs, next_done
+            with torch.no_grad():
+                action, logprobs[step], _, value = agent.get_action_and_value(next_obs)
+            actions[step], values[step] = action, value.flatten()
+            seen, reward, terminations, truncations, infos = envs.step(action.numpy())
+            rewards[step] = torch.tensor(reward)
+            next_obs, next_done = torch.Tensor(seen), torch.Tensor(terminations | truncations)
+            if "episode" in infos:
+                episodes.extend(infos["episode"]["r"][infos["_episode"]])
+                assert infos["transmission"]["lpips"].shape == (num, 3)
+        advantages = rewards - values  # a discount of 0: the step is a bandit
+        b_obs, b_actions = obs.flatten(0, 1), actions.flatten(0, 1)
+        for rows in torch.randperm(steps * num).split(32):
+            _, newlogprob, entropy, newvalue = agent.get_action_and_value(b_obs[rows], b_actions[rows])
+            ratio = (newlogprob - logprobs.flatten()[rows]).exp()
+            advantage = advantages.flatten()[rows]
+            gain = torch.min(advantage * ratio, advantage * ratio.clamp(0.8, 1.2)).mean()
+            loss = -gain + 0.5 * (newvalue.flatten() - rewards.flatten()[rows]).square().mean() - 1e-3 * entropy.mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    assert len(episodes) == num * 5
+    assert np.isfinite(episodes).all()
+    assert all(torch.isfinite(parameter).all() for parameter in agent.parameters())
+    assert any((one != other).any() for one, other in zip(before, agent.parameters(), strict=True))
+    envs.close()
+
+
+# TorchRL
+
+
+def test_torchrl_checks(name: str, table_path: str) -> None:
+    from torchrl.envs import GymWrapper
+    from torchrl.envs.utils import check_env_specs
+
+    check_env_specs(GymWrapper(gymnasium.make(name, images=table_path)))
+
+
+# PettingZoo
+
+
+# Its tests import an environment of its own in a way that it has deprecated.
+@pytest.mark.filterwarnings("ignore:The old environment creation API:DeprecationWarning")
+@pytest.mark.parametrize("knobs", MULTI_AGENT, ids=str)
+def test_pettingzoo_parallel_checks(table_path: str, knobs: dict[str, Any]) -> None:
+    from pettingzoo.test import parallel_api_test, parallel_seed_test
+
+    from noma_semcom_env.envs.parallel import parallel_env
+
+    parallel_api_test(parallel_env(images=table_path, **knobs), num_cycles=50)
+    parallel_seed_test(lambda: parallel_env(images=table_path, **knobs), num_cycles=50)
+
+
+@pytest.mark.filterwarnings("ignore:The old environment creation API:DeprecationWarning")
+# Its own environments with masks hold a dict as well, and are exempt from these three by their names.
+@pytest.mark.filterwarnings("ignore:Observation is not a NumPy array:UserWarning")
+@pytest.mark.filterwarnings("ignore:Observation space for each agent probably should be:UserWarning")
+# MultiBinary (or a dict) says what the action is; a Discrete of 2^F would be of no use.
+@pytest.mark.filterwarnings("ignore:Action space for each agent probably should be:UserWarning")
+@pytest.mark.parametrize("knobs", MULTI_AGENT, ids=str)
+def test_pettingzoo_cycle_checks(table_path: str, knobs: dict[str, Any]) -> None:
+    from pettingzoo.test import api_test
+
+    from noma_semcom_env.envs.parallel import env
+
+    api_test(env(images=table_path, **knobs), num_cycles=50)
+
+
+# RLlib
+
+
+@pytest.mark.parametrize("knobs", MULTI_AGENT, ids=str)
+def test_rllib_multi_agent_checks(table_path: str, knobs: dict[str, Any]) -> None:
+    """And an episode, with the end that its runner waits for."""
+    from ray.rllib.utils.pre_checks.env import check_multiagent_environments
+
+    from noma_semcom_env.envs.parallel import parallel_env
+    from noma_semcom_env.envs.rllib import NomaSemComMultiAgentEnv
+
+    config = {"images": table_path, "episode_length": 4, **knobs}
+    env, same = NomaSemComMultiAgentEnv(config), parallel_env(**config)
+    check_multiagent_environments(env)
+    observations, _ = env.reset(seed=3)
+    same.reset(seed=3)
+    agents = list(observations)
+    for space in env.action_spaces.values():
+        space.seed(0)
+    for step in range(4):
+        actions = {agent: env.get_action_space(agent).sample() for agent in env.agents}
+        observations, rewards, terminateds, truncateds, _ = env.step(actions)
+        assert rewards == same.step(actions)[1]
+        assert list(observations) == agents
+        assert terminateds["__all__"] is False
+        assert truncateds["__all__"] is (step == 3)
+    assert same.agents == []
