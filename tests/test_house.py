@@ -30,7 +30,6 @@ LIGHT = (
     "noma_semcom_env.link.channel",
     "noma_semcom_env.link.convex_order",
     "noma_semcom_env.link.decoding_order",
-    "noma_semcom_env.link.kernels",
     "noma_semcom_env.link.orthogonal",
     "noma_semcom_env.link.sionna",
     "noma_semcom_env.link.traces",

@@ -95,11 +95,26 @@ def minimize_latency_order(
     problem = _Problem(
         channel, power_w, noise_power_w, bandwidth_hz, demand_bits, beams, error_probability, sic_residual
     )
+    if problem.gain is None and error_probability is None and not sic_residual:
+        compiled = _compiled_joint_optimum()
+        if compiled is not None:
+            return problem.transmission(*compiled(np.array(problem.own), np.array(problem.demand)))
     if problem.gain is None:
         evaluate = _joint_evaluation(problem.scaled, sic_residual)
     else:
         evaluate = _fixed_evaluation(problem.gain, sic_residual)
     return problem.transmission(*_greedy(evaluate, problem.demand.T, error_probability))
+
+
+@lru_cache(maxsize=1)
+def _compiled_joint_optimum() -> Callable[[ComplexArray, FloatArray], tuple[IntArray, FloatArray, ComplexArray]] | None:
+    """The kernel where Numba is installed, which gives the same to rounding."""
+    try:
+        from noma_semcom_env.link.kernels import joint_optimum
+    except ImportError:
+        return None
+    kernel: Callable[[ComplexArray, FloatArray], tuple[IntArray, FloatArray, ComplexArray]] = joint_optimum
+    return kernel
 
 
 def exhaustive_latency_order(
@@ -246,11 +261,12 @@ class _Problem:
             self.unit = np.broadcast_to(unit, (*self.lead, users, antennas)).reshape(-1, users, antennas)
             self.gain = pairwise_gain(self.scaled, self.unit)
 
-    def transmission(self, order: IntArray, ratio: FloatArray) -> Transmission:
-        """The result of an order (batch, K) and its SINRs (batch, K), with the form's beams."""
+    def transmission(self, order: IntArray, ratio: FloatArray, beams: ComplexArray | None = None) -> Transmission:
+        """The result of an order (batch, K) and its SINRs (batch, K), with the form's beams if they are not given."""
         order = sort_silent_last(order, self.active)
         rate = message_rates_bps(self.demand, ratio, self.bandwidth, self.error_probability)
-        beams = self.unit
+        if beams is None:
+            beams = self.unit
         if beams is None:
             beams = beams_against(self.own, interference_share(order, self.active, self.residual))
         users, antennas = self.scaled.shape[-2:]

@@ -107,5 +107,5 @@ def _import_sionna() -> tuple[Any, Any, Any]:
         )
     except ModuleNotFoundError as missing:
         raise ModuleNotFoundError(
-            '3GPP channels need Sionna without its ray tracer: pip install "sionna-no-rt"'
+            "3GPP channels need Sionna without its ray tracer: pip install 'noma-semcom-env[sionna]'"
         ) from missing
