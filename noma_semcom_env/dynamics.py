@@ -148,7 +148,8 @@ class Dynamics:
             image_index: (K,) or (B, K) rows of the bank that replace the drawn images; the draws are made all the same.
         """
         drawn = [self._draw(rng) for rng in generators]
-        distances_m, images, channels, estimates = (np.stack(part) for part in zip(*drawn, strict=True))
+        *known, estimates = zip(*drawn, strict=True)
+        distances_m, images, channels = map(np.stack, known)
         fixed = self._fixed_images if image_index is None else image_index
         batch, users = images.shape
         queue = Queue.empty(batch, users, self._carried, self.bank.width) if self.scenario.backlog else (None, None)
@@ -158,7 +159,7 @@ class Dynamics:
             image_index=images if fixed is None else np.broadcast_to(fixed, images.shape),
             last_order=np.full((batch, users), NO_ORDER, dtype=np.int64),
             elapsed=np.zeros(batch, dtype=np.int64),
-            estimates=estimates if self.scenario.csi_error else None,
+            estimates=np.stack(estimates) if self.scenario.csi_error else None,
             chosen=queue[0],
             left_bits=queue[1],
         )
