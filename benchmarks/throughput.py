@@ -1,24 +1,31 @@
 """Steps a second, single and vectorized, as ratios to CartPole-v1 measured in the same run.
 
     python -m noma_semcom_benchmarks.throughput --figure throughput.png
+    python -m noma_semcom_benchmarks.throughput --without-numba
+    python -m noma_semcom_benchmarks.throughput --ids NomaSemCom-v0 --set transmission=paper --batches 64
 
 Every id of the registry, random actions, autoreset included: channel, joint optimum over beams and order, table,
 reward and observation. CartPole's own forms, made by the same calls, are the yardstick, since absolute figures belong
-to a machine. Each figure is the best of a few rounds, so that other load on the machine counts less.
+to a machine. Each figure is the best of a few rounds, so that other load on the machine counts less. Besides: what a
+reset costs in steps, how the cost of a step grows with the number of users, and the memory of many environments.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
 
 import gymnasium
+import numpy as np
 from rich.table import Table
 
 import noma_semcom_env  # noqa: F401  (registers the environments)
+from noma_semcom_agents.cli import read_knobs
 from noma_semcom_agents.report import make_console, write_rows
 from noma_semcom_env import ENVIRONMENTS
 
@@ -63,6 +70,47 @@ def vector_rate(env_id: str, num_envs: int, seconds: float, rounds: int = 3, **k
     return rate
 
 
+def reset_in_steps(env_id: str, rounds: int = 300, **knobs: Any) -> float:
+    """What ``reset()`` of the single form costs, in steps of it; the best of some rounds each."""
+    env = gymnasium.make(env_id, **knobs)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    action = env.action_space.sample()
+    env.step(action)
+    resets, steps = [], []
+    for _ in range(rounds):
+        start = perf_counter()
+        env.reset()
+        middle = perf_counter()
+        env.step(action)
+        resets.append(middle - start)
+        steps.append(perf_counter() - middle)
+    env.close()
+    return min(resets) / min(steps)
+
+
+def growth(users: Sequence[int], num_envs: int, seconds: float, **knobs: Any) -> tuple[list[float], float]:
+    """Seconds of a step for each number of users, and the power of K with which they grow (least squares of logs)."""
+    costs = []
+    for count in users:
+        rate = vector_rate("NomaSemCom-v0", num_envs, seconds, num_users=count, **knobs)
+        costs.append(1.0 / rate)
+    return costs, float(np.polyfit(np.log(users), np.log(costs), 1)[0])
+
+
+def memory_mb(num_envs: int) -> float:
+    """Peak resident memory in MB of a process that steps so many environments, imports included."""
+    code = (
+        "import resource, gymnasium, noma_semcom_env\n"
+        f"env = gymnasium.make_vec('NomaSemCom-v0', {num_envs}, 'vector_entry_point')\n"
+        "env.reset(seed=0)\n"
+        "for _ in range(50): env.step(env.action_space.sample())\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
 def _best(some: Any, seconds: float, rounds: int) -> float:
     some()
     rates = []
@@ -74,13 +122,14 @@ def _best(some: Any, seconds: float, rounds: int) -> float:
     return max(rates)
 
 
-def measure(ids: Sequence[str], batches: Sequence[int], seconds: float) -> list[dict[str, Any]]:
+def measure(ids: Sequence[str], batches: Sequence[int], seconds: float, **knobs: Any) -> list[dict[str, Any]]:
     """One row an id and form: steps a second, and the ratio to the yardstick's.
 
     Args:
         ids: Ids of the registry.
         batches: Numbers of sub-environments; the single form is batch 0.
         seconds: A round.
+        **knobs: Fields of the scenario that differ.
     """
     yard = {0: single_rate(YARDSTICK, seconds)}
     yard |= {batch: vector_rate(YARDSTICK, batch, seconds) for batch in batches}
@@ -90,7 +139,7 @@ def measure(ids: Sequence[str], batches: Sequence[int], seconds: float) -> list[
             if env_id == YARDSTICK:
                 rate = reference
             else:
-                rate = vector_rate(env_id, batch, seconds) if batch else single_rate(env_id, seconds)
+                rate = vector_rate(env_id, batch, seconds, **knobs) if batch else single_rate(env_id, seconds, **knobs)
             ratios = {"to_same_form": rate / reference, "to_single": rate / yard[0]}
             rows.append({"id": env_id, "envs": batch, "steps_per_s": rate, **ratios})
     return rows
@@ -118,10 +167,15 @@ def main() -> None:
     parser.add_argument("--ids", nargs="+", default=[row.id for row in ENVIRONMENTS])
     parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
     parser.add_argument("--seconds", type=float, default=1.0, help="a round")
+    parser.add_argument("--set", dest="knobs", action="append", metavar="FIELD=VALUE", help="a field of Scenario")
+    parser.add_argument("--without-numba", action="store_true", help="time the NumPy forms")
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()
-    rows = measure(arguments.ids, arguments.batches, arguments.seconds)
+    if arguments.without_numba:
+        sys.modules["numba"] = None  # type: ignore[assignment]  # importing it fails from here on
+    knobs = read_knobs(arguments.knobs)
+    rows = measure(arguments.ids, arguments.batches, arguments.seconds, **knobs)
     shown = Table(title="Steps a second, and ratios to CartPole-v1 in the same run")
     for heading in ("id", "form", "steps/s", "to CartPole, same form", "to CartPole, single"):
         shown.add_column(heading, justify="left" if heading in ("id", "form") else "right")
@@ -129,7 +183,14 @@ def main() -> None:
         form = f"vector, n = {row['envs']}" if row["envs"] else "single"
         ratios = [f"{row[key]:.3f}" for key in ("to_same_form", "to_single")]
         shown.add_row(row["id"], form, f"{row['steps_per_s']:,.0f}", *ratios)
-    make_console().print(shown)
+    console = make_console()
+    console.print(shown)
+    console.print(f"reset() of NomaSemCom-v0, single: {reset_in_steps('NomaSemCom-v0', **knobs):.1f} steps")
+    users, num_envs = (2, 4, 6, 8, 12, 16), 256
+    costs, power = growth(users, num_envs, arguments.seconds, **knobs)
+    listed = ", ".join(f"{count}: {1e6 * cost:.1f}" for count, cost in zip(users, costs, strict=True))
+    console.print(f"microseconds a step by K at n = {num_envs}: {listed}; grows as K^{power:.2f}")
+    console.print(f"peak memory of a process with n = 1024: {memory_mb(1024):.0f} MB")
     if arguments.csv:
         write_rows(rows, arguments.csv)
     if arguments.figure:

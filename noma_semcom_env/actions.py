@@ -129,11 +129,9 @@ def decode_selection(name: str, bits: Any, leading: tuple[int, ...], shape: tupl
     users, width = shape
     bits = _numbers(name, bits, (*leading, users * width), f"num_users={users} times {width} features, user by user")
     wanted = bits == 1
-    if bits.dtype.kind != "b":
-        strange = ~(wanted | (bits == 0))
-        if strange.any():
-            where = tuple(int(i) for i in np.argwhere(strange)[0])
-            raise ValueError(f"{name}{list(where)}={bits[where]!r} is not allowed; every entry must be 0 or 1")
+    if np.count_nonzero(wanted) != np.count_nonzero(bits):
+        where = tuple(int(i) for i in np.argwhere((bits != 0) & ~wanted)[0])
+        raise ValueError(f"{name}{list(where)}={bits[where]!r} is not allowed; every entry must be 0 or 1")
     selection: np.ndarray = wanted.reshape(*leading, users, width)
     return selection
 

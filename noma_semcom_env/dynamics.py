@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from gymnasium import spaces
@@ -26,16 +26,20 @@ from noma_semcom_env.link.channel import (
     drop_distances,
     gauss_markov_correlation,
     sample_estimates,
+    sample_trajectories,
 )
 from noma_semcom_env.link.sic import Transmission, latency_s, transmit
 from noma_semcom_env.observation import FeatureObservation, ObservationLayout
-from noma_semcom_env.recovery.table import load_table
+from noma_semcom_env.recovery.table import RecoveryTable, load_table
 from noma_semcom_env.reward import REWARDS, Reward, RewardTerms
 from noma_semcom_env.scenario import Scenario
 from noma_semcom_env.state import NO_ORDER as NO_ORDER
 from noma_semcom_env.state import State as State
 from noma_semcom_env.transmission import link_options, make_solver
 from noma_semcom_env.zoo.presets import load_preset, settle
+
+if TYPE_CHECKING:
+    from noma_semcom_env.compiled import DefaultStep
 
 Info = dict[str, Any]
 """Name to array with a leading batch axis, or to a nested dict of the same."""
@@ -113,6 +117,7 @@ class Dynamics:
             scenario, self.bank, self.available
         )
         self.observation_space = self._layout.space
+        self._compiled = _compiled_step(scenario, self.recovery, self.bank, self.available)
         self._carried = scenario.backlog_deadline_steps - 1 if scenario.backlog else 0
         if self._carried:
             length = scenario.num_users * self._carried * self.bank.width
@@ -147,38 +152,49 @@ class Dynamics:
             generators: Each environment's own.
             image_index: (K,) or (B, K) rows of the bank that replace the drawn images; the draws are made all the same.
         """
-        drawn = [self._draw(rng) for rng in generators]
-        *known, estimates = zip(*drawn, strict=True)
-        distances_m, images, channels = map(np.stack, known)
+        one, batch, users = self.scenario, len(generators), self.scenario.num_users
+        distances_m, images = self._drop_users(generators)
         fixed = self._fixed_images if image_index is None else image_index
-        batch, users = images.shape
-        queue = Queue.empty(batch, users, self._carried, self.bank.width) if self.scenario.backlog else (None, None)
+        if fixed is not None:
+            images[:] = fixed
+        steps = one.episode_length + 1
+        channels = sample_trajectories(self._channel_model, generators, distances_m, one.num_antennas, steps)
+        expected = (batch, steps, users, one.num_antennas)
+        if np.shape(channels) != expected or not np.isfinite(channels).all():
+            raise ValueError(
+                f"fading={one.fading!r} gave a channel of shape {np.shape(channels)[1:]}; {expected[1:]} is needed "
+                "(steps, num_users, num_antennas), every entry finite"
+            )
+        estimates = None
+        if one.csi_error:
+            believed = [
+                sample_estimates(rng, own, one.csi_error) for rng, own in zip(generators, channels, strict=True)
+            ]
+            estimates = np.stack(believed)
+        queue = Queue.empty(batch, users, self._carried, self.bank.width) if one.backlog else (None, None)
         return State(
             channels=channels,
             distances_m=distances_m,
-            image_index=images if fixed is None else np.broadcast_to(fixed, images.shape),
+            image_index=images,
             last_order=np.full((batch, users), NO_ORDER, dtype=np.int64),
             elapsed=np.zeros(batch, dtype=np.int64),
-            estimates=np.stack(estimates) if self.scenario.csi_error else None,
+            estimates=estimates,
             chosen=queue[0],
             left_bits=queue[1],
         )
 
-    def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-        """Distances (K,), images (K,), channels and their estimates (T + 1, K, N); all are drawn, needed or not."""
-        one = self.scenario
-        dropped = drop_distances(rng.random(one.num_users), one.min_distance_m, one.max_distance_m)
-        distances_m = dropped if one.distances_m is None else np.array(one.distances_m)
-        drawn = np.minimum((rng.random(one.num_users) * len(self.bank)).astype(np.int64), len(self.bank) - 1)
-        images = np.full_like(drawn, drawn[0]) if one.same_image else drawn
-        channels = self._channel_model.sample(rng, distances_m, one.num_antennas, one.episode_length + 1)
-        expected = (one.episode_length + 1, one.num_users, one.num_antennas)
-        if np.shape(channels) != expected or not np.isfinite(channels).all():
-            raise ValueError(
-                f"fading={one.fading!r} gave a channel of shape {np.shape(channels)}; {expected} is needed (steps, "
-                "num_users, num_antennas), every entry finite"
-            )
-        return distances_m, images, channels, sample_estimates(rng, channels, one.csi_error)
+    def _drop_users(self, generators: Sequence[np.random.Generator]) -> tuple[np.ndarray, np.ndarray]:
+        """Distances in m and images, (B, K) each; both are drawn, needed or not."""
+        one, rows = self.scenario, len(self.bank)
+        uniforms = np.empty((len(generators), 2, one.num_users))
+        for rng, own in zip(generators, uniforms, strict=True):
+            rng.random(out=own)
+        images = np.minimum((uniforms[:, 1] * rows).astype(np.int64), rows - 1)
+        if one.same_image:
+            images[:] = images[:, :1]
+        if one.distances_m is not None:
+            return np.tile(np.array(one.distances_m), (len(generators), 1)), images
+        return drop_distances(uniforms[:, 0], one.min_distance_m, one.max_distance_m), images
 
     def step(self, state: State, wanted: np.ndarray, control: Control | None = None) -> Transition:
         """Transmit what the actions select, and value what arrives.
@@ -197,6 +213,8 @@ class Dynamics:
             that of the frames whose deadline ends, ``arrived`` (B, K, F) their features that have arrived,
             ``expired_bits`` (B, K) what of them is dropped, and ``backlog_bits`` (B, K) what the next step begins with.
         """
+        if self._compiled is not None:
+            return self._step_compiled(state, wanted)
         selection = wanted & self.available[state.image_index]
         size_bits = self.bank.size_bits[state.image_index]
         queue = state.queue and state.queue.with_frame(selection, size_bits)
@@ -229,6 +247,26 @@ class Dynamics:
             info["backlog_bits"] = kept.demand_bits
             moved = replace(moved, chosen=kept.chosen, left_bits=kept.left_bits)
         return Transition(moved, terms.reward, info, sent.beams)
+
+    def _step_compiled(self, state: State, wanted: np.ndarray) -> Transition:
+        """The same where everything is as by default, in one call."""
+        assert self._compiled is not None
+        done = self._compiled(state, wanted)
+        info: Info = {
+            "lpips": done.lpips,
+            "latency_s": done.latency_s,
+            "rate_bps": done.rate_bps,
+            "demand_bits": done.demand_bits,
+            "decoding_order": done.order.copy(),
+            "selection": done.selection,
+            "weighted_ll": done.weighted_ll,
+            "violations": done.violations,
+            "unavailable_bits": done.unavailable_bits,
+            "solver_fallbacks": np.zeros(len(done.reward), dtype=np.int64),
+            "privileged": self.privileged(state, done.channel),
+        }
+        moved = State(state.channels, state.distances_m, state.image_index, done.order, done.elapsed)
+        return Transition(moved, done.reward, info, done.beams)
 
     def _send(self, state: State, demand_bits: np.ndarray, control: Control | None) -> Transmission:
         """Transmit (B, K) demands as the scenario's solver or, in the model-free form, as the agent has it."""
@@ -282,18 +320,25 @@ class Dynamics:
             observation["queue"] = state.queue.observe(self.bank.size_bits[state.image_index])
         return observation
 
-    def privileged(self, state: State) -> Info:
+    def privileged(self, state: State, channel: np.ndarray | None = None) -> Info:
         """What references alone may read.
+
+        Args:
+            state: B episodes.
+            channel: (B, K, N) the state's current channels, to be given away; None takes a copy of them.
 
         Returns:
             ``channel`` (B, K, N) complex that the next transmission uses, ``power_w`` (B, K), ``noise_power_w`` (B,),
             ``image_ids`` (B, K) str, ``image_index`` (B, K), ``distances_m`` (B, K).
         """
-        batch = len(state.elapsed)
+        power_w = np.empty(state.image_index.shape)
+        power_w[:] = self.power_w
+        noise_power_w = np.empty(len(power_w))
+        noise_power_w[:] = self.noise_power_w
         return {
-            "channel": state.channel.copy(),
-            "power_w": np.tile(self.power_w, (batch, 1)),
-            "noise_power_w": np.full(batch, self.noise_power_w),
+            "channel": state.channel.copy() if channel is None else channel,
+            "power_w": power_w,
+            "noise_power_w": noise_power_w,
             "image_ids": self._ids[state.image_index],
             "image_index": state.image_index.copy(),
             "distances_m": state.distances_m.copy(),
@@ -320,6 +365,19 @@ def _open_recovery(scenario: Scenario) -> Recovery:
 
         return SampledRecovery(table, scenario.models, scenario.lpips_net)
     return table
+
+
+def _compiled_step(
+    scenario: Scenario, recovery: Recovery, bank: FeatureBank, available: np.ndarray
+) -> DefaultStep | None:
+    """The compiled step where Numba is installed and everything is as by default."""
+    try:
+        from noma_semcom_env.compiled import DefaultStep
+    except ImportError:
+        return None
+    if not (isinstance(recovery, RecoveryTable) and DefaultStep.fits(scenario, recovery)):
+        return None
+    return DefaultStep(scenario, recovery, bank, available)
 
 
 def _channel_model(scenario: Scenario) -> ChannelModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
@@ -69,22 +70,51 @@ class FeatureObservation:
             name: spaces.Box(-1.0, 1.0, (length,), np.float32) for name, length in lengths.items()
         }
         self.space = spaces.Dict(boxes | {"action_mask": spaces.MultiBinary(users * width)})
-        self._snr_scale = scenario.power_w / scenario.noise_power_w
+        self._snr_scale = np.broadcast_to(scenario.power_w / scenario.noise_power_w, (users,)).copy()
         self._bandwidth = np.float32(_scale(np.log10(scenario.bandwidth_hz), *np.log10(BANDWIDTH_RANGE_HZ)))
         self._by_image = _describe(bank, available)
+        self._compiled = _compiled_observation()
 
     def observe(self, state: State) -> dict[str, np.ndarray]:
         """Arrays of ``space`` with a leading batch axis."""
         batch = len(state.elapsed)
+        if self._compiled is not None:
+            snr, direction, last_order, *described = self._compiled(
+                state.channels,
+                state.elapsed,
+                state.image_index,
+                state.last_order,
+                self._snr_scale,
+                SNR_RANGE_DB,
+                *self._by_image.values(),
+            )
+            bandwidth = np.empty((batch, 1), dtype=np.float32)
+            bandwidth[:] = self._bandwidth
+            return {
+                "snr": snr,
+                "direction": direction,
+                "last_order": last_order,
+                "bandwidth": bandwidth,
+                **dict(zip(self._by_image, described, strict=True)),
+            }
         gain = np.einsum("bkn,bkn->bk", state.channel, state.channel.conj()).real
-        described = {name: table[state.image_index].reshape(batch, -1) for name, table in self._by_image.items()}
         return {
             "snr": _snr(gain * self._snr_scale),
             "direction": _direction(state.channel, gain),
             "last_order": _position(state.last_order),
             "bandwidth": np.full((batch, 1), self._bandwidth, dtype=np.float32),
-            **described,
+            **{name: table[state.image_index].reshape(batch, -1) for name, table in self._by_image.items()},
         }
+
+
+def _compiled_observation() -> Callable[..., tuple[np.ndarray, ...]] | None:
+    """The compiled form where Numba is installed."""
+    try:
+        from noma_semcom_env.compiled import observe_features
+    except ImportError:
+        return None
+    compiled: Callable[..., tuple[np.ndarray, ...]] = observe_features
+    return compiled
 
 
 def _scale(value: np.ndarray | float, low: float, high: float) -> np.ndarray:

@@ -293,11 +293,14 @@ class NomaSemComEnv(gymnasium.Env[Observation, Action]):
 
 def _first(batch: Mapping[str, Any]) -> dict[str, Any]:
     """The one environment of a batch: arrays without the leading axis, numbers as Python's own."""
-    return {name: _first(value) if isinstance(value, Mapping) else _unpacked(value[0]) for name, value in batch.items()}
-
-
-def _unpacked(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    one: dict[str, Any] = {}
+    for name, value in batch.items():
+        if isinstance(value, dict):
+            one[name] = _first(value)
+        else:
+            own = value[0]
+            one[name] = own.item() if isinstance(own, np.generic) else own
+    return one
 
 
 def checked_options(options: Mapping[str, Any] | None, known: Sequence[str]) -> Mapping[str, Any]:

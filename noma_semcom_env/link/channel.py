@@ -6,8 +6,9 @@ nothing else, as many variates as users, antennas and steps ask for, so that eve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,6 +35,41 @@ class ChannelModel(Protocol):
         ...
 
 
+@runtime_checkable
+class BatchChannelModel(ChannelModel, Protocol):
+    """A channel model that draws many environments' trajectories with fewer array operations."""
+
+    def sample_batch(
+        self, generators: Sequence[np.random.Generator], distances_m: FloatArray, num_antennas: int, steps: int
+    ) -> ComplexArray:
+        """Draw a trajectory from each generator, the same as :meth:`ChannelModel.sample` does.
+
+        Args:
+            generators: B, each environment's own.
+            distances_m: (B, K) in m.
+            num_antennas: N.
+            steps: Number of consecutive channels.
+
+        Returns:
+            (B, steps, K, N) complex128.
+        """
+        ...
+
+
+def sample_trajectories(
+    model: ChannelModel,
+    generators: Sequence[np.random.Generator],
+    distances_m: FloatArray,
+    num_antennas: int,
+    steps: int,
+) -> ComplexArray:
+    """Draw a trajectory (B, steps, K, N) from each generator, in one go where the model can."""
+    if isinstance(model, BatchChannelModel):
+        return model.sample_batch(generators, distances_m, num_antennas, steps)
+    drawn = zip(generators, distances_m, strict=True)
+    return np.stack([model.sample(rng, distances, num_antennas, steps) for rng, distances in drawn])
+
+
 @dataclass(frozen=True)
 class RayleighChannel:
     """Rayleigh fading: every antenna of every user sees an independent CN(0, 1) times the path's amplitude.
@@ -56,8 +92,17 @@ class RayleighChannel:
 
     def sample(self, rng: np.random.Generator, distances_m: FloatArray, num_antennas: int, steps: int) -> ComplexArray:
         """Draw a trajectory, see :meth:`ChannelModel.sample`: 2 steps K N normal variates."""
+        channel: ComplexArray = self.sample_batch([rng], np.asarray(distances_m)[None], num_antennas, steps)[0]
+        return channel
+
+    def sample_batch(
+        self, generators: Sequence[np.random.Generator], distances_m: FloatArray, num_antennas: int, steps: int
+    ) -> ComplexArray:
+        """Draw a trajectory from each generator, see :meth:`BatchChannelModel.sample_batch`."""
         amplitude = np.sqrt(path_gain(distances_m, self.path_loss_intercept_db, self.path_loss_slope_db))
-        return amplitude[:, None] * _gauss_markov(rng, (steps, len(amplitude), num_antennas), self.correlation)
+        channel = _gauss_markov(generators, (steps, amplitude.shape[1], num_antennas), self.correlation)
+        channel *= amplitude[:, None, :, None]
+        return channel
 
 
 @dataclass(frozen=True)
@@ -92,13 +137,20 @@ class RicianChannel:
 
     def sample(self, rng: np.random.Generator, distances_m: FloatArray, num_antennas: int, steps: int) -> ComplexArray:
         """Draw a trajectory, see :meth:`ChannelModel.sample`: K uniform variates (angles), 2 steps K N normal."""
+        channel: ComplexArray = self.sample_batch([rng], np.asarray(distances_m)[None], num_antennas, steps)[0]
+        return channel
+
+    def sample_batch(
+        self, generators: Sequence[np.random.Generator], distances_m: FloatArray, num_antennas: int, steps: int
+    ) -> ComplexArray:
+        """Draw a trajectory from each generator, see :meth:`BatchChannelModel.sample_batch`."""
         amplitude = np.sqrt(path_gain(distances_m, self.path_loss_intercept_db, self.path_loss_slope_db))
-        angles = 2.0 * np.pi * rng.random(len(amplitude))
-        sight = steering_vector(angles, num_antennas, self.antenna_spacing_wavelengths)
-        scatter = _gauss_markov(rng, (steps, len(amplitude), num_antennas), self.correlation)
+        angles = 2.0 * np.pi * np.stack([rng.random(amplitude.shape[1]) for rng in generators])
+        sight = steering_vector(angles, num_antennas, self.antenna_spacing_wavelengths)[:, None]
+        scatter = _gauss_markov(generators, (steps, amplitude.shape[1], num_antennas), self.correlation)
         factor = 10.0 ** (self.k_factor_db / 10.0)
         fading: ComplexArray = np.sqrt(factor / (factor + 1.0)) * sight + np.sqrt(1.0 / (factor + 1.0)) * scatter
-        return amplitude[:, None] * fading
+        return amplitude[:, None, :, None] * fading
 
 
 def sample_estimates(rng: np.random.Generator, channel: ComplexArray, csi_error: float) -> ComplexArray:
@@ -231,16 +283,21 @@ def bessel_j0(x: float) -> float:
     return float(np.cos(x * np.sin(theta)).mean())
 
 
-def _gauss_markov(rng: np.random.Generator, shape: tuple[int, int, int], correlation: float) -> ComplexArray:
-    """A stationary CN(0, 1) process along the first axis, each of its entries independent of the others."""
-    fading: ComplexArray = rng.standard_normal((*shape, 2)).view(np.complex128)[..., 0]
+def _gauss_markov(
+    generators: Sequence[np.random.Generator], shape: tuple[int, int, int], correlation: float
+) -> ComplexArray:
+    """(B, steps, K, N) stationary CN(0, 1) processes along the steps, each independent of the others."""
+    variates = np.empty((len(generators), *shape, 2))
+    for rng, own in zip(generators, variates, strict=True):
+        rng.standard_normal(out=own)
+    fading: ComplexArray = variates.view(np.complex128)[..., 0]
     fading *= np.sqrt(0.5)
     if correlation:
-        fading[1:] *= np.sqrt(1.0 - correlation**2)
+        fading[:, 1:] *= np.sqrt(1.0 - correlation**2)
         # The recursion by doubling: once steps up to s are summed, adding the sums s steps back reaches 2 s.
         step = 1
-        while step < len(fading):
-            fading[step:] += correlation**step * fading[:-step]
+        while step < shape[0]:
+            fading[:, step:] += correlation**step * fading[:, :-step]
             step *= 2
     return fading
 
