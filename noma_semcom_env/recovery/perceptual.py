@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import warnings
 from functools import lru_cache
@@ -44,15 +45,17 @@ class PerceptualDistance:
 
         Args:
             raw: (B, 3, H, W) float images in [0, 1]; sides of at least 31 pixels.
-            recovered: Like ``raw``.
+            recovered: Like ``raw``, on the same device.
 
         Returns:
-            (B,) distances, 0 for identical images.
+            (B,) distances, 0 for identical images, where ``recovered`` is.
         """
         side = min(raw.shape[-2:])
         if side < 31:
             raise ValueError(f"image side {side} is too small for LPIPS; at least 31 pixels are needed")
-        distances: torch.Tensor = self._model(raw * 2 - 1, recovered * 2 - 1).flatten()
+        on_cpu = recovered.device.type == "cpu"
+        model = self._model if on_cpu else _load_on(self.net, str(recovered.device))
+        distances: torch.Tensor = model(raw * 2 - 1, recovered * 2 - 1).flatten()
         return distances
 
 
@@ -76,6 +79,11 @@ def _load(net: str) -> torch.nn.Module:
         )
     network: torch.nn.Module = model.eval().requires_grad_(False)
     return network
+
+
+@lru_cache(maxsize=4)
+def _load_on(net: str, device: str) -> torch.nn.Module:
+    return copy.deepcopy(_load(net)).to(device)
 
 
 def _read_alex() -> tuple[Path, dict[str, torch.Tensor]]:

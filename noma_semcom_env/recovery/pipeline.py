@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from functools import lru_cache
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -20,7 +21,9 @@ _DENOISED_PIXELS: Final = 64 * 64**2
 _DECODED_PIXELS: Final = 16 * 64**2
 """Pixels that are computed together on a CPU: more of them would leave its cache, fewer leave it idle."""
 
-_GPU_BATCH: Final = 8
+_GPU_DENOISED_PIXELS: Final = 1024 * 64**2
+_GPU_DECODED_PIXELS: Final = 256 * 64**2
+"""Likewise on a GPU, which is busy with that many, and has the memory for it with full-size models too."""
 
 
 class RecoveryError(RuntimeError):
@@ -36,6 +39,8 @@ class DiffusionRecovery:
         steps: Denoising steps T.
         batch_size: Images denoised together; None is what suits the resolution and the device.
         decoder_precision: ``"float32"``, or ``"bfloat16"`` for the products inside the autoencoder's decoder.
+        allow_tf32: Whether a GPU may round the factors of float32 products to TF32. Without it a GPU's recoveries are a
+            CPU's to rounding, and so are their entries in tables.
 
     Raises:
         ValueError: If ``steps`` or ``batch_size`` is below 1, or the precision is unknown.
@@ -48,6 +53,7 @@ class DiffusionRecovery:
         steps: int,
         batch_size: int | None = None,
         decoder_precision: str = "float32",
+        allow_tf32: bool = False,
     ) -> None:
         for name, value in (("steps", steps), ("batch_size", batch_size)):
             if value is not None and value < 1:
@@ -58,14 +64,18 @@ class DiffusionRecovery:
         self.palette = dict(palette)
         self.steps = steps
         self.decoder_precision = decoder_precision
+        self.allow_tf32 = allow_tf32
+        self.device: torch.device = pipeline.device
         self.pipeline.set_progress_bar_config(disable=True)
         # The segmentation map is the same at every step, and so is what the ControlNet's first layers make of it.
         conditioning = pipeline.controlnet.controlnet_cond_embedding
         conditioning.forward = _remember_last(conditioning.forward)
         self.resolution = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
-        least = 1 if pipeline.device.type == "cpu" else _GPU_BATCH
-        self.batch_size = batch_size or max(least, _DENOISED_PIXELS // self.resolution**2)
-        self._decoded_together = max(1, _DECODED_PIXELS // self.resolution**2)
+        on_cpu = self.device.type == "cpu"
+        denoised = _DENOISED_PIXELS if on_cpu else _GPU_DENOISED_PIXELS
+        decoded = _DECODED_PIXELS if on_cpu else _GPU_DECODED_PIXELS
+        self.batch_size = batch_size or max(1, denoised // self.resolution**2)
+        self._decoded_together = max(1, decoded // self.resolution**2)
         self._latent = (pipeline.unet.config.in_channels, *(2 * (pipeline.unet.config.sample_size,)))
 
     def recover(
@@ -84,7 +94,7 @@ class DiffusionRecovery:
         Raises:
             RecoveryError: If a recovery is not finite.
         """
-        recovered = np.concatenate([b.numpy() for b in self._batches(features, selections, seeds)])
+        recovered = np.concatenate([b.cpu().numpy() for b in self._batches(features, selections, seeds)])
         images = np.round(recovered.transpose(0, 2, 3, 1) * 255).astype(np.uint8)
         return images.reshape(len(features), len(seeds), *images.shape[1:])
 
@@ -124,12 +134,12 @@ class DiffusionRecovery:
         for recovered in self._batches(features, selections, seeds):
             owner = np.arange(start, start + len(recovered)) // len(seeds)
             # A batch of one image's subsets needs the raw image's own features once.
-            needed = owner[:1] if (raw[owner] == raw[owner[0]]).all() else owner
-            reference = torch.from_numpy(raw[needed]).permute(0, 3, 1, 2).float() / 255
-            with torch.inference_mode():
-                values.append(distance(reference, recovered).numpy())
+            one = raw.strides[0] == 0 or (raw[owner] == raw[owner[0]]).all()
+            reference = torch.from_numpy(raw[owner[:1] if one else owner]).permute(0, 3, 1, 2).float() / 255
+            with torch.inference_mode(), self._precision():
+                values.append(distance(reference.to(recovered.device), recovered))
             start += len(recovered)
-        return np.concatenate(values).reshape(len(features), len(seeds))
+        return torch.cat(values).cpu().numpy().reshape(len(features), len(seeds))
 
     def _batches(
         self, features: Sequence[SemanticFeatures], selections: np.ndarray, seeds: Sequence[int]
@@ -140,7 +150,7 @@ class DiffusionRecovery:
         selections = np.asarray(selections, dtype=bool)
         if selections.ndim != 2 or len(selections) != len(features):
             raise ValueError(f"selections has shape {selections.shape}; ({len(features)}, F) is needed")
-        noise = torch.stack([self._noise(seed) for seed in seeds])
+        noise = torch.stack([self._noise(seed) for seed in seeds]).to(self.device)
         chosen = [one.selected(row) for one, row in zip(features, selections, strict=True)]
         prompts = [" ".join(texts) for _, texts in chosen]
         embeddings = self._embed(prompts)
@@ -148,9 +158,10 @@ class DiffusionRecovery:
         for start in range(0, len(jobs), self.batch_size):
             batch = jobs[start : start + self.batch_size]
             rows = [i for i, _ in batch]
-            pictures = {i: self._conditioning(features[i], chosen[i][0]) for i in set(rows)}
+            first, last = rows[0], rows[-1] + 1
+            pictures = self._conditioning(features[first:last], [sent for sent, _ in chosen[first:last]])
             recovered = self._decode(
-                self._denoise(embeddings[rows], torch.stack([pictures[i] for i in rows]), noise[[s for _, s in batch]])
+                self._denoise(embeddings[rows], pictures[[i - first for i in rows]], noise[[s for _, s in batch]])
             )
             finite = recovered.flatten(1).isfinite().all(1)
             if not finite.all():
@@ -180,19 +191,26 @@ class DiffusionRecovery:
         place = {prompt: i for i, prompt in enumerate(unique)}
         return encoded[[place[prompt] for prompt in prompts]]
 
-    def _conditioning(self, features: SemanticFeatures, sent: np.ndarray) -> torch.Tensor:
+    def _conditioning(self, features: Sequence[SemanticFeatures], sent: Sequence[np.ndarray]) -> torch.Tensor:
+        """(b, 3, H, W) segmentation maps in [0, 1]: the masks (V,) bool that are sent, each in its class's colour."""
         import torch
 
-        picture = np.zeros((3, *features.masks.shape[1:]), dtype=np.float32)
-        for mask, label, on in zip(features.masks, features.mask_labels, sent, strict=True):
-            if on and label in self.palette:
-                picture += mask * np.asarray(self.palette[label], dtype=np.float32)[:, None, None] / 255
-        return torch.from_numpy(picture)
+        pictures, start = [], 0
+        for _, group in groupby(features, key=id):
+            one, end = features[start], start + len(list(group))
+            colours = np.array([self.palette.get(label, (0, 0, 0)) for label in one.mask_labels], dtype=np.float32)
+            chosen = torch.from_numpy(np.stack(sent[start:end])).to(self.device)
+            masks = torch.from_numpy(one.masks).to(self.device)
+            # Masks do not overlap, so that no sum has more than one term, and a whole number up to 255 is exact.
+            weights = chosen[:, None] * torch.from_numpy(colours.reshape(-1, 3).T.copy()).to(self.device)
+            pictures.append((weights @ masks.flatten(1).float()).unflatten(-1, masks.shape[1:]) / 255)
+            start = end
+        return torch.cat(pictures)
 
     def _denoise(self, embeddings: torch.Tensor, pictures: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), self._precision():
             latents: torch.Tensor = self.pipeline(
                 prompt_embeds=embeddings,
                 image=pictures,
@@ -204,15 +222,30 @@ class DiffusionRecovery:
         return latents
 
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """(b, 3, H, W) float32 on the CPU, in [0, 1] but for what the decoder overshoots."""
+        """(b, 3, H, W) float32, in [0, 1] but for what the decoder overshoots."""
         import torch
 
         vae = self.pipeline.vae
-        low = torch.autocast(vae.device.type, torch.bfloat16) if self.decoder_precision == "bfloat16" else nullcontext()
-        with torch.inference_mode(), low:
+        low = self.decoder_precision == "bfloat16"
+        with torch.inference_mode(), self._precision(), torch.autocast(self.device.type, torch.bfloat16, low):
             scaled = latents / vae.config.scaling_factor
             parts = [vae.decode(part).sample for part in scaled.split(self._decoded_together)]
-        return torch.cat(parts).float().cpu() / 2 + 0.5
+        return torch.cat(parts).float() / 2 + 0.5
+
+    @contextmanager
+    def _precision(self) -> Iterator[None]:
+        """For all products: torch itself would take TF32 for the convolutions of a GPU."""
+        from torch.backends import cudnn
+
+        convolutions = cudnn.conv  # type: ignore[attr-defined]  # torch puts it there at run time
+        before = convolutions.fp32_precision
+        if self.device.type == "cuda":
+            convolutions.fp32_precision = "tf32" if self.allow_tf32 else "ieee"
+        try:
+            yield
+        finally:
+            if self.device.type == "cuda":
+                convolutions.fp32_precision = before
 
 
 def _remember_last(compute: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -252,8 +285,10 @@ def _load(key: str, steps: int, device: str | None) -> DiffusionRecovery:
     pipeline = load_diffusion(preset.diffusion, preset.controlnet, preset.allow_bin)
     import torch
 
-    # A third faster on CPUs; the numbers stay the same to rounding.
-    for part in (pipeline.unet, pipeline.controlnet, pipeline.vae):
-        part.to(memory_format=torch.channels_last)
-    pipeline.to(choose_device(preset, device))
+    device = choose_device(preset, device)
+    if device == "cpu":
+        # A third faster there; the numbers stay the same to rounding.
+        for part in (pipeline.unet, pipeline.controlnet, pipeline.vae):
+            part.to(memory_format=torch.channels_last)
+    pipeline.to(device)
     return DiffusionRecovery(pipeline, preset.palette, steps, decoder_precision=preset.decoder_precision)

@@ -24,6 +24,9 @@ MAX_TABLE_ENTRIES: Final = 4096
 """Subsets of an image that are tabulated at most, unless told otherwise."""
 
 _JOB_PIXELS: Final = 256 * 64**2
+_GPU_JOB_PIXELS: Final = 4096 * 64**2
+"""Pixels of the recoveries of a job: a few batches, so that little is lost with a job and little waits between two."""
+
 _DENSE_WIDTH: Final = 16
 
 
@@ -133,8 +136,8 @@ def tabulate(
             raise ValueError(f"image {one.image_id!r} has {one.count} features; at most {width} can be tabulated")
     subsets = [sample_subsets(one, max_table_entries) for one in features]
     shards = _Shards(images, features, subsets, recipe, output)
-    jobs = shards.jobs()
     compute = recipe.computation(device)
+    jobs = shards.jobs(_GPU_JOB_PIXELS if compute.on_gpu(cluster=ray_address is not None) else _JOB_PIXELS)
     computing = compute_on_ray(compute, jobs, ray_address) if ray_address else compute_here(compute, jobs, processes)
     with closing(computing), _progress() as bar:
         total, missing = sum(map(len, subsets)) * len(recipe.seeds), sum(len(job.subsets) for job in jobs)
@@ -206,9 +209,9 @@ class _Shards:
         ]
         """I arrays (S, n) float32."""
 
-    def jobs(self) -> list[Job]:
-        """What is not computed yet, image by image."""
-        together = max(1, _JOB_PIXELS // int(np.prod(self._images.shape[1:3])))
+    def jobs(self, pixels: int) -> list[Job]:
+        """What is not computed yet, image by image, in jobs of so many pixels of recoveries."""
+        together = max(1, pixels // int(np.prod(self._images.shape[1:3])))
         return [
             Job(row, self._images[row], self._features[row], seed, numbers[start : start + together], start)
             for row, numbers in enumerate(self._subsets)

@@ -60,6 +60,12 @@ class Computation:
     lpips_net: str
     device: str | None = None
 
+    def on_gpu(self, cluster: bool) -> bool:
+        """Whether jobs run on a GPU: of this machine, or of a cluster, which lends one if the device is named."""
+        if cluster:
+            return (self.device or "cpu") != "cpu"
+        return choose_device(load_preset(self.models), self.device) != "cpu"
+
     def __call__(self, job: Job) -> np.ndarray:
         """(n,) float32, the LPIPS of each subset."""
         from noma_semcom_env.recovery.perceptual import PerceptualDistance
@@ -90,7 +96,7 @@ def compute_here(
     """
     if not jobs:
         return
-    if processes is None and choose_device(load_preset(compute.models), compute.device) != "cpu":
+    if processes is None and compute.on_gpu(cluster=False):
         processes = 1
     with _one_thread_each():
         before = set(multiprocessing.active_children())
@@ -173,7 +179,7 @@ def compute_on_ray(
     with ray_cluster(address):
         import ray
 
-        on_gpu = (compute.device or "cpu") != "cpu"
+        on_gpu = compute.on_gpu(cluster=True)
         remote = ray.remote(num_cpus=1, num_gpus=int(on_gpu), max_retries=_ATTEMPTS)(_compute)
         # Ray no longer hides its GPUs from tasks that ask for none.
         shared = ray.put(compute if on_gpu else replace(compute, device="cpu"))

@@ -37,8 +37,7 @@ def test_lpips_answers_to_the_selection(recovery: DiffusionRecovery) -> None:
     features, images, distance = table.features[:12], table.images[:12], PerceptualDistance()
     kinds: tuple[FeatureKind, ...] = ("all", "masks", "words", "none")
     means = {
-        kind: recovery.distances(features, images, select_kind(features, kind), (0, 1), distance).mean()
-        for kind in kinds
+        kind: recovery.distances(features, images, select_kind(features, kind), (0,), distance).mean() for kind in kinds
     }
     assert means["all"] <= 0.12
     assert means["none"] >= 0.42
@@ -56,7 +55,7 @@ def test_the_same_seed_repeats_bit_for_bit_and_another_differs(recovery: Diffusi
     assert not np.array_equal(first[:, 0], first[:, 1])
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", [*(pytest.param(one, marks=pytest.mark.slow) for one in SPLITS[:2]), SPLITS[2]])
 def test_live_recovery_equals_the_table(split: str) -> None:
     table = load_table(split)
     live = LiveRecovery.from_table(table)
@@ -83,7 +82,7 @@ def test_live_environment_equals_the_tabulated_one() -> None:
         (_, reward, *_, info), (_, live_reward, *_, live_info) = (env.step(action) for env in envs)
         assert np.abs(info["lpips"] - live_info["lpips"]).max() < 1e-3
         assert abs(reward - live_reward) < 1e-3
-        assert info["latency_s"] == live_info["latency_s"]
+        assert info["latency_s"] == pytest.approx(live_info["latency_s"], rel=1e-9)
 
 
 def test_live_recovery_of_a_wider_table_keeps_its_width() -> None:
@@ -140,7 +139,7 @@ def test_bundled_splits_share_no_image_and_name_what_made_them(recovery: Diffusi
         assert made_by["diffusion_seeds"] == tables[0].provenance["diffusion_seeds"]
         assert len(made_by["diffusion_seeds"]) >= 4
         assert table.is_full
-    assert [len(table.features) for table in tables] == [64, 16, 48]
+    assert [len(table.features) for table in tables] == [512, 16, 48]
 
 
 def test_bad_arguments_are_refused(recovery: DiffusionRecovery, tmp_path: Path) -> None:

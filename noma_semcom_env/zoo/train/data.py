@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,12 @@ def training_scenes(count: int, folder: Path = DEFAULT_FOLDER, resolution: int =
         images.flush()
         labels.flush()
         (part / "captions.json").write_text(json.dumps(captions))
-        os.replace(part, target)
+        try:
+            os.replace(part, target)
+        except OSError:  # another process has rendered the same scenes meanwhile
+            if not target.is_dir():
+                raise
+            shutil.rmtree(part)
     return Scenes(
         np.load(target / "images.npy", mmap_mode="r"),
         np.load(target / "labels.npy", mmap_mode="r"),
@@ -107,8 +113,10 @@ def make_parser(description: str | None, steps: int | None = None) -> argparse.A
 
 
 def main() -> None:
-    arguments = make_parser(__doc__).parse_args()
-    training_scenes(arguments.scenes, arguments.folder)
+    parser = make_parser(__doc__)
+    parser.add_argument("--resolution", type=int, default=64, help="side of the scenes in pixels")
+    arguments = parser.parse_args()
+    training_scenes(arguments.scenes, arguments.folder, arguments.resolution)
 
 
 if __name__ == "__main__":
