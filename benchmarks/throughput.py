@@ -32,6 +32,7 @@ from noma_semcom_env import ENVIRONMENTS
 YARDSTICK: Final = "CartPole-v1"
 BATCHES: Final = (1, 4, 16, 64, 256, 1024)
 _ACTIONS: Final = 64
+_STYLES: Final = {"NomaSemCom": "-", "NomaSemComUnpruned": (0, (1, 1)), "NomaSemComModelFree": "-."}
 
 
 def single_rate(env_id: str, seconds: float, rounds: int = 3, **knobs: Any) -> float:
@@ -146,17 +147,22 @@ def measure(ids: Sequence[str], batches: Sequence[int], seconds: float, **knobs:
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Steps a second over the number of sub-environments, both on logarithmic scales."""
+    """Steps a second over the number of sub-environments: a colour for each K and N, a line style for each task."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8.4, 4.4), layout="constrained")
+    sizes: list[str] = []
     for env_id in dict.fromkeys(row["id"] for row in rows):
         own = [row for row in rows if row["id"] == env_id and row["envs"]]
-        style = "--" if env_id == YARDSTICK else "-"
-        axes.plot([row["envs"] for row in own], [row["steps_per_s"] for row in own], style, marker=".", label=env_id)
+        task, _, size = env_id.removesuffix("-v0").partition("-")
+        if size not in sizes:
+            sizes.append(size)
+        look = ("--", "black") if env_id == YARDSTICK else (_STYLES[task], f"C{sizes.index(size)}")
+        points = [row["envs"] for row in own], [row["steps_per_s"] for row in own]
+        axes.plot(*points, linestyle=look[0], color=look[1], marker=".", label=env_id)
     axes.set(xscale="log", yscale="log", xlabel="sub-environments", ylabel="steps/s")
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
