@@ -5,18 +5,19 @@
 Each drop is the default scenario's: users uniform over an annulus of 50-200 m, Rayleigh fading, 23 dBm, 1 MHz of
 thermal noise. Demands are uniform between 100 and 800 bits, every user sends. The statistic is the ratio of a drop's
 latency to that of the joint optimum over beams and order of the same drop: 1 is as good; below 1 is only orthogonal
-access, which is not bound to decode in an order.
+access, which is not bound to decode in an order. What takes long, all orders and the paper's program, is given the
+first few drops of the smaller sizes.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 import timeit
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from time import process_time
 from typing import Any, Final
 
 import numpy as np
@@ -50,9 +51,12 @@ def fixed_beams(
     return minimize_latency_order(channel, power_w, noise_power_w, bandwidth_hz, demand_bits, beams)
 
 
+BEAMS: Final = "worst-case beams, exact order"
+
 TRANSMISSIONS: Final[dict[str, TransmissionSolver]] = {
     "joint optimum": make_solver(Scenario()),
-    "worst-case beams, exact order": fixed_beams,
+    "all orders": make_solver(Scenario(transmission="exhaustive")),
+    BEAMS: fixed_beams,
     "MMSE, near first": make_solver(Scenario(transmission="distance")),
     "MMSE, strong first": make_solver(Scenario(transmission="strength")),
     "paper": make_solver(Scenario(transmission="paper")),
@@ -60,7 +64,10 @@ TRANSMISSIONS: Final[dict[str, TransmissionSolver]] = {
     "FDMA": make_solver(Scenario(access="fdma")),
 }
 REFERENCE: Final = "joint optimum"
-PAPER: Final = "paper"
+SLOW: Final = ("all orders", "paper")
+STATISTICS: Final[dict[str, Callable[[np.ndarray], Any]]] = {"mean": np.mean, "median": np.median}
+GRIDS: Final = {BEAMS: "mean", "TDMA": "median", "FDMA": "median"}
+"""What the figure shows over users and antennas, and of what statistic."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +80,8 @@ class Record:
         name: Key of :data:`TRANSMISSIONS`.
         ratio: (drops,) latency over that of the joint optimum.
         fallback: (drops,) bool, True where a convex program failed.
-        step_s: Time of a step among all drops at once, in s.
-        single_s: Least time of a step by itself, in s.
+        step_s: Least processor time of a step among all drops at once, in s.
+        single_s: Least processor time of a step by itself, in s.
     """
 
     users: int
@@ -108,7 +115,7 @@ def first_drops(drops: dict[str, Any], count: int) -> dict[str, Any]:
 
 
 def compare(
-    users: int, antennas: int, drops: int, paper_drops: int, seed: int = 0, names: Iterable[str] = TRANSMISSIONS
+    users: int, antennas: int, drops: int, slow_drops: int, seed: int = 0, names: Iterable[str] = TRANSMISSIONS
 ) -> list[Record]:
     """Every transmission on the same drops of one size.
 
@@ -116,7 +123,7 @@ def compare(
         users: K.
         antennas: N.
         drops: Number of drops.
-        paper_drops: Of them for the paper's program, the first ones; 0 leaves it out.
+        slow_drops: Of them for those of :data:`SLOW`, the first ones; 0 leaves these out.
         seed: Of the drops; each size has its own.
         names: Keys of :data:`TRANSMISSIONS`.
     """
@@ -124,15 +131,15 @@ def compare(
     best = TRANSMISSIONS[REFERENCE](**every).latency_s
     records = []
     for name in names:
-        solve, count = TRANSMISSIONS[name], paper_drops if name == PAPER else drops
+        solve, count = TRANSMISSIONS[name], slow_drops if name in SLOW else drops
         if count == 0:
             continue
         some, one = first_drops(every, count), first_drops(every, 1)
-        solve(**one)  # whatever is compiled or cached at the first call is no part of a step
-        started = time.perf_counter()
-        sent = solve(**some)
-        took = time.perf_counter() - started
-        single = min(timeit.repeat(partial(solve, **one), number=1, repeat=1 if name == PAPER else 7))
+        sent = solve(**some)  # whatever is compiled or cached at the first call is no part of a step
+        took, single = (
+            min(timeit.repeat(partial(solve, **link), timer=process_time, number=1, repeat=rounds))
+            for link, rounds in ((some, 1 if name in SLOW else 3), (one, 3 if name in SLOW else 25))
+        )
         ratio = sent.latency_s / best[:count]
         records.append(Record(users, antennas, name, ratio, sent.fallback, took / count, single))
     return records
@@ -183,7 +190,7 @@ def show(records: Sequence[Record], console: Console) -> None:
 
 
 def _by_size(records: Sequence[Record], name: str) -> Table:
-    users, antennas, median = _median_grid(records, name)
+    users, antennas, median = _grid(records, name, np.median)
     table = Table(title=f"{name}: median latency over the joint optimum's; above 1 is NOMA's gain, below 1 its loss")
     table.add_column("K \\ N")
     for count in antennas:
@@ -193,18 +200,20 @@ def _by_size(records: Sequence[Record], name: str) -> Table:
     return table
 
 
-def _median_grid(records: Sequence[Record], name: str) -> tuple[list[int], list[int], np.ndarray]:
-    median = {(one.users, one.antennas): float(np.median(one.ratio)) for one in records if one.name == name}
-    users, antennas = (sorted({size[axis] for size in median}) for axis in (0, 1))
-    return users, antennas, np.array([[median[k, n] for n in antennas] for k in users])
+def _grid(
+    records: Sequence[Record], name: str, statistic: Callable[[np.ndarray], Any]
+) -> tuple[list[int], list[int], np.ndarray]:
+    """Users, antennas, and the statistic of the ratio at each pair of them."""
+    found = {(one.users, one.antennas): float(statistic(one.ratio)) for one in records if one.name == name}
+    users, antennas = (sorted({size[axis] for size in found}) for axis in (0, 1))
+    return users, antennas, np.array([[found[k, n] for n in antennas] for k in users])
 
 
 def draw(records: Sequence[Record], path: Path) -> None:
-    """Mean and 95th percentile over K with the fewest antennas, time over K, and orthogonal access over K and N."""
+    """Over K with few antennas: latency, share of exact hits, time. Over K and N: latency of three transmissions."""
     import matplotlib.pyplot as plt
-    from matplotlib.colors import TwoSlopeNorm
 
-    figure, axes = plt.subplots(2, 2, figsize=(11.0, 8.0), layout="constrained")
+    figure, axes = plt.subplots(2, 3, figsize=(15.0, 8.0), layout="constrained")
     counts = sorted({one.antennas for one in records})
     few = 2 if 2 in counts else counts[0]
     for name in TRANSMISSIONS:
@@ -214,24 +223,33 @@ def draw(records: Sequence[Record], path: Path) -> None:
         users, stats = [one.users for one in chosen], [summarize([one]) for one in chosen]
         (line,) = axes[0, 0].plot(users, [one["mean"] for one in stats], marker=".", label=name)
         axes[0, 0].plot(users, [one["percentile_95"] for one in stats], linestyle=":", color=line.get_color())
-        axes[0, 1].plot(users, [one["single_us"] for one in stats], marker=".", color=line.get_color())
+        axes[0, 1].plot(users, [100 * one["exact"] for one in stats], marker=".", color=line.get_color())
+        axes[0, 2].plot(users, [one["single_us"] for one in stats], marker=".", color=line.get_color())
+    figure.legend(loc="outside upper center", ncols=4, fontsize="small")
     axes[0, 0].set(xlabel="users K", ylabel="latency / joint optimum", yscale="log")
     axes[0, 0].set_title(f"N = {few}: mean (solid) and 95th percentile (dotted)")
-    figure.legend(loc="outside upper center", ncols=4, fontsize="small")
-    axes[0, 1].set(xlabel="users K", ylabel="us", yscale="log", title=f"N = {few}: time of a step by itself")
-    for plot, name in zip(axes[1], ("TDMA", "FDMA"), strict=True):
-        rows, columns, median = _median_grid(records, name)
-        shown = np.log2(median)
-        norm = TwoSlopeNorm(0.0, min(shown.min(), -1e-3), max(shown.max(), 1e-3))
-        plot.imshow(shown, cmap="RdBu", norm=norm, aspect="auto", origin="lower")
-        for (i, j), value in np.ndenumerate(median):
-            bright = abs(norm(shown[i, j]) - 0.5) > 0.3
-            plot.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if bright else "black")
-        plot.set(xlabel="antennas N", ylabel="users K", title=f"{name}: median latency / joint optimum")
-        plot.set_xticks(range(len(columns)), columns)
-        plot.set_yticks(range(len(rows)), rows)
-    figure.savefig(path, dpi=150)
+    axes[0, 1].set(xlabel="users K", ylabel="% of drops", title=f"N = {few}: drops as fast as the joint optimum")
+    axes[0, 2].set(xlabel="users K", ylabel="us", yscale="log", title=f"N = {few}: time of a step by itself")
+    for plot, (name, statistic) in zip(axes[1], GRIDS.items(), strict=True):
+        _draw_grid(plot, records, name, statistic)
+    figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def _draw_grid(axes: Any, records: Sequence[Record], name: str, statistic: str) -> None:
+    from matplotlib.colors import TwoSlopeNorm
+
+    rows, columns, ratio = _grid(records, name, STATISTICS[statistic])
+    shown = np.log2(ratio)
+    norm = TwoSlopeNorm(0.0, min(shown.min(), -1e-3), max(shown.max(), 1e-3))
+    axes.imshow(shown, cmap="RdBu", norm=norm, aspect="auto", origin="lower")
+    for (i, j), value in np.ndenumerate(ratio):
+        bright = abs(norm(shown[i, j]) - 0.5) > 0.3
+        axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if bright else "black")
+    axes.set(xlabel="antennas N", ylabel="users K")
+    axes.set_title(f"{name}: {statistic} latency / joint optimum", fontsize="medium")
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
 
 
 def main() -> None:
@@ -240,17 +258,17 @@ def main() -> None:
     parser.add_argument("--users", type=int, nargs="+", default=list(range(2, 11)), help="K")
     parser.add_argument("--antennas", type=int, nargs="+", default=list(range(1, 9)), help="N")
     parser.add_argument("--drops", type=int, default=1000, help="drops of each size")
-    parser.add_argument("--paper-drops", type=int, default=20, help="of them for the paper's program; 0 leaves it out")
-    parser.add_argument("--paper-users", type=int, default=6, help="most users for the paper's program")
+    parser.add_argument("--slow-drops", type=int, default=20, help=f"of them for {', '.join(SLOW)}; 0 leaves these out")
+    parser.add_argument("--slow-users", type=int, default=6, help="most users for these")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()
     records: list[Record] = []
     for users in track(sorted(set(arguments.users)), "users"):
-        paper = min(arguments.paper_drops, arguments.drops) if users <= arguments.paper_users else 0
+        slow = min(arguments.slow_drops, arguments.drops) if users <= arguments.slow_users else 0
         for antennas in sorted(set(arguments.antennas)):
-            records += compare(users, antennas, arguments.drops, paper, arguments.seed)
+            records += compare(users, antennas, arguments.drops, slow, arguments.seed)
     show(records, make_console())
     if arguments.csv:
         write_rows(rows_of(records), arguments.csv)

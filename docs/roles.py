@@ -17,10 +17,15 @@ def _link(role: re.Match[str]) -> str:
     return f'<autoref optional identifier="{target}"><code>{text}</code></autoref>'
 
 
+def linked(docstring: str) -> str:
+    """The docstring with links in place of its cross-references."""
+    return MATH.sub("", ROLE.sub(_link, docstring))
+
+
 class Roles(griffe.Extension):
     """Rewrites every docstring as it is collected."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         """Called for every object that Griffe reads."""
         if obj.docstring is not None:
-            obj.docstring.value = MATH.sub("", ROLE.sub(_link, obj.docstring.value))
+            obj.docstring.value = linked(obj.docstring.value)

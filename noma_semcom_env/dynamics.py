@@ -19,6 +19,7 @@ from noma_semcom_env.actions import MODEL_FREE, Control, action_form
 from noma_semcom_env.backlog import Queue
 from noma_semcom_env.features import FeatureBank
 from noma_semcom_env.importance import pruned_bank
+from noma_semcom_env.layouts import LAYOUTS
 from noma_semcom_env.link.channel import (
     ChannelModel,
     RayleighChannel,
@@ -29,7 +30,7 @@ from noma_semcom_env.link.channel import (
     sample_trajectories,
 )
 from noma_semcom_env.link.sic import Transmission, latency_s, transmit
-from noma_semcom_env.observation import FeatureObservation, ObservationLayout
+from noma_semcom_env.observation import ObservationLayout
 from noma_semcom_env.recovery.table import RecoveryTable, load_table
 from noma_semcom_env.reward import REWARDS, Reward, RewardTerms
 from noma_semcom_env.scenario import Scenario
@@ -113,9 +114,7 @@ class Dynamics:
         self._transmit = None if scenario.transmission == MODEL_FREE else make_solver(scenario)
         self._link_options = link_options(scenario)
         self._reward: Reward = _by_name(REWARDS, scenario.reward)
-        self._layout: ObservationLayout = _by_name({"features": FeatureObservation}, scenario.observation)(
-            scenario, self.bank, self.available
-        )
+        self._layout: ObservationLayout = _by_name(LAYOUTS, scenario.observation)(scenario, self.bank, self.available)
         self.observation_space = self._layout.space
         self._compiled = _compiled_step(scenario, self.recovery, self.bank, self.available)
         self._carried = scenario.backlog_deadline_steps - 1 if scenario.backlog else 0

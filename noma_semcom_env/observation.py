@@ -101,7 +101,7 @@ class FeatureObservation:
         return {
             "snr": _snr(gain * self._snr_scale),
             "direction": _direction(state.channel, gain),
-            "last_order": _position(state.last_order),
+            "last_order": order_position(state.last_order),
             "bandwidth": np.full((batch, 1), self._bandwidth, dtype=np.float32),
             **{name: table[state.image_index].reshape(batch, -1) for name, table in self._by_image.items()},
         }
@@ -139,7 +139,7 @@ def _direction(channel: np.ndarray, gain: np.ndarray) -> np.ndarray:
     return direction
 
 
-def _position(order: np.ndarray) -> np.ndarray:
+def order_position(order: np.ndarray) -> np.ndarray:
     """(B, K) decoding order, -1 where there is none yet, to each user's position (B, K) in [-1, 1] float32."""
     position = np.argsort(order, axis=-1)
     scaled = 2.0 * position / max(order.shape[-1] - 1, 1) - 1.0

@@ -20,7 +20,7 @@ BLOCKLENGTHS: Final = ("normal",)
 RECOVERIES: Final = ("table", "live")
 LPIPS_NETS: Final = ("alex", "vgg")
 REWARDS: Final = ("weighted_sum",)
-OBSERVATIONS: Final = ("features",)
+OBSERVATIONS: Final = ("features", "paper")
 IMPORTANCES: Final = ("paper", "fitted")
 
 
@@ -147,7 +147,7 @@ class Scenario:
         backlog_deadline_steps: d, steps after which a frame is recovered from what has arrived, its own the first; read
             with ``backlog`` alone (assumption).
         reward: ``"weighted_sum"`` (24) or a ``reward.Reward``.
-        observation: ``"features"`` or the class of an ``observation.ObservationLayout``.
+        observation: ``"features"``, ``"paper"`` (its exact state) or the class of an ``observation.ObservationLayout``.
 
     Raises:
         TypeError: If a field has the wrong type.

@@ -15,9 +15,8 @@ from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorActionWrapper, VectorEnv, VectorObservationWrapper, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
-from noma_semcom_env.dynamics import State
-from noma_semcom_env.observation import SNR_RANGE_DB
-from noma_semcom_env.scenario import Scenario
+from noma_semcom_env.dynamics import Dynamics
+from noma_semcom_env.layouts import PaperObservation
 
 ACTION_PARTS: Final = ("selection", "beams", "priorities")
 """Order in which the flat action of the model-free form holds its parts."""
@@ -154,57 +153,52 @@ class VectorFlatAction(VectorActionWrapper):
         return self._unflatten(actions, (self.num_envs,))
 
 
-class _PaperLayout:
-    """Channels and decoding order."""
+class MaskableBits(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+    """Tells the action mask where sb3-contrib's ``MaskablePPO`` looks for it, in a method :meth:`action_masks`.
 
-    def __init__(self, scenario: Scenario, space: spaces.Space[Any]) -> None:
-        if not isinstance(space, spaces.Dict) or "last_order" not in space.spaces:
-            raise TypeError(f"the observation space is {space}; a Dict with last_order is needed")
-        shape = (scenario.num_users * 2 * scenario.num_antennas,)
-        kept: dict[str, spaces.Space[Any]] = {
-            name: space[name] for name in ("last_order", "action_mask") if name in space.spaces
-        }
-        self.space = spaces.Dict({"channel": spaces.Box(-1.0, 1.0, shape, np.float32), **kept})
-        self._kept = tuple(kept)
-        full = 10 ** (SNR_RANGE_DB[1] / 10)
-        self._scale = np.sqrt(scenario.power_w / (scenario.noise_power_w * full))[:, None]
+    Args:
+        env: Environment of this suite whose action is an array of bits; observations wrapped or not.
 
-    def __call__(self, observation: Mapping[str, np.ndarray], state: State | None) -> dict[str, np.ndarray]:
-        """Args: an observation whose entries have leading axes, and the state of as many episodes."""
-        assert state is not None
-        scaled = state.as_seen().channel * self._scale
-        parts = np.concatenate([scaled.real, scaled.imag], axis=-1).reshape(len(scaled), -1)
-        channel = np.clip(parts, -1.0, 1.0).astype(np.float32)
-        return {"channel": channel, **{name: observation[name] for name in self._kept}}
+    Raises:
+        TypeError: If the action is something else.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        RecordConstructorArgs.__init__(self)
+        gym.Wrapper.__init__(self, env)
+        if not isinstance(env.action_space, spaces.MultiBinary):
+            raise TypeError(f"the action space is {env.action_space}; MultiBinary is needed")
+
+    def action_masks(self) -> np.ndarray:
+        """(2 * K * F,) bool: for each bit, whether it may be 0 (always) and whether it may be 1."""
+        base: Any = self.unwrapped
+        available = base.dynamics.available[base.state.image_index[0]].ravel()
+        masks: np.ndarray = np.stack([np.ones_like(available), available], axis=-1).ravel()
+        return masks
 
 
 class PaperState(gym.ObservationWrapper[dict[str, np.ndarray], Any, Any], RecordConstructorArgs):
-    """The paper's state: the channels of all users and the last decoding order, no word of the images.
+    """The paper's state in place of what the environment shows: the channels of all users and the last decoding order.
 
-    ``channel`` (K * 2N), user by user N real parts and N imaginary parts of sqrt(p_k) h_k / sigma, scaled so that 1
-    is the amplitude at the upper end of :data:`~noma_semcom_env.observation.SNR_RANGE_DB` and clipped to [-1, 1];
-    unlike ``direction`` it keeps the phase. ``last_order`` (K) as it was. ``action_mask`` stays, since it belongs to
-    the actions: pruning, in the paper, takes them away.
+    It lays them out as :class:`~noma_semcom_env.layouts.PaperObservation` does, whatever the layout of the environment.
 
     Args:
-        env: Environment of this suite whose observation holds ``last_order``.
+        env: Environment of this suite.
 
     Raises:
-        TypeError: If it does not.
+        TypeError: If it is another one.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         RecordConstructorArgs.__init__(self)
         gym.ObservationWrapper.__init__(self, env)
-        base: Any = env.unwrapped
-        self._layout = _PaperLayout(base.scenario, env.observation_space)
+        self._layout = _paper_layout(env.unwrapped)
         self.observation_space = self._layout.space
 
-    def observation(self, observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def observation(self, observation: Any) -> dict[str, np.ndarray]:
         """Arrays of the new space."""
         base: Any = self.unwrapped
-        seen = self._layout(observation, base.state)
-        return {**seen, "channel": seen["channel"][0]}
+        return {name: value[0] for name, value in self._layout.observe(base.state.as_seen()).items()}
 
 
 class VectorPaperState(VectorObservationWrapper):
@@ -212,15 +206,21 @@ class VectorPaperState(VectorObservationWrapper):
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
         super().__init__(env)
-        base: Any = env.unwrapped
-        self._layout = _PaperLayout(base.scenario, env.single_observation_space)
+        self._layout = _paper_layout(env.unwrapped)
         self.single_observation_space = self._layout.space
         self.observation_space = batch_space(self._layout.space, self.num_envs)
 
     def observations(self, observations: Any) -> Any:
         """Arrays of the new space with a leading axis."""
         base: Any = self.env.unwrapped
-        return self._layout(observations, base.state)
+        return self._layout.observe(base.state.as_seen())
+
+
+def _paper_layout(base: Any) -> PaperObservation:
+    dynamics = getattr(base, "dynamics", None)
+    if not isinstance(dynamics, Dynamics):
+        raise TypeError(f"{base} has no channels; an environment of this suite is needed")
+    return PaperObservation(dynamics.scenario, dynamics.bank, dynamics.available)
 
 
 class RecordTransmissionStatistics(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):

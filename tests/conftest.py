@@ -1,9 +1,10 @@
-"""A small image set with known features and LPIPS, written as a recovery table."""
+"""A small image set with known features and LPIPS, written as a recovery table, and what counts as the same."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,6 +49,28 @@ def _features(image_id: str, count: int, rng: np.random.Generator) -> SemanticFe
         importance=rng.random(count),
         kept=kept,
     )
+
+
+def _assert_same(one: Any, other: Any, where: str = "") -> None:
+    """Whole numbers and texts bit for bit, floats to 1e-9 relative (float32 to its own precision)."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            _assert_same(one[key], other[key], f"{where}/{key}")
+        return
+    one, other = np.asarray(one), np.asarray(other)
+    assert (one.shape, one.dtype) == (other.shape, other.dtype), where
+    if one.dtype.kind in "fc":
+        relative, absolute = (1e-6, 1e-6) if one.dtype == np.float32 else (1e-9, 0.0)
+        np.testing.assert_allclose(one, other, rtol=relative, atol=absolute, err_msg=where)
+    else:
+        np.testing.assert_array_equal(one, other, err_msg=where)
+
+
+@pytest.fixture(scope="session")
+def assert_same() -> Callable[..., None]:
+    """Two observations, infos or the like are the same: ``assert_same(one, other)``."""
+    return _assert_same
 
 
 @pytest.fixture(scope="session")

@@ -10,18 +10,34 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
+import gymnasium
 import pytest
+from gymnasium.spaces import Dict, flatdim
 from sybil.document import Document
 from sybil.example import Example
 from sybil.parsers.markdown import PythonCodeBlockParser
 
-from noma_semcom_env import ENVIRONMENTS, Scenario
+from noma_semcom_env import ENVIRONMENTS, NomaSemComEnv, Scenario
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = [block for page in PAGES for block in Document.parse(str(page), PythonCodeBlockParser())]
 HOMES = {"noma_semcom_env": "noma_semcom_env", "noma_semcom_agents": "agents"}
+HEADINGS = [
+    "Description",
+    "Sizes",
+    "Action Space",
+    "Observation Space",
+    "Rewards",
+    "Starting State",
+    "Episode End",
+    "Arguments",
+    "Vectorized environment",
+    "Version History",
+]
+"""Gymnasium's, and the family of sizes."""
 
 
 def module_name(package: str, path: Path) -> str:
@@ -70,6 +86,32 @@ def test_environment_arguments_list_every_field_with_its_default() -> None:
         assert listed == {field.name: field.default for field in fields(Scenario)}
 
 
+@pytest.fixture
+def hooks(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What MkDocs runs to write the environments' pages."""
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    return importlib.import_module("hooks")
+
+
+def test_every_environment_is_on_a_page_with_gymnasiums_headings_and_its_spaces(hooks: Any) -> None:
+    pages = hooks.environment_pages()
+    for row in ENVIRONMENTS:
+        (page,) = [text for text in pages.values() if f"| `{row.id}` |" in text]
+        assert re.findall(r"^## (.+)$", page, re.M) == HEADINGS
+        assert f"`{row.id}`" in hooks.environment_table()
+        env = gymnasium.make(row.id)
+        action, seen = env.action_space, env.observation_space
+        assert f"| `{row.id}` | {env.unwrapped.scenario.num_users} | {env.unwrapped.scenario.num_antennas} |" in page
+        assert f"| {flatdim(action)} | {flatdim(seen)} |" in page
+        if page.startswith(f"# {row.id}\n"):
+            for space in (action, seen):
+                for key, part in space.items() if isinstance(space, Dict) else []:
+                    assert f"| `{key}` | `{part}` | {flatdim(part)} |" in page
+                    assert f"`{key}`" in str(NomaSemComEnv.__doc__)
+            for knob, value in row.knobs.items():
+                assert f"`{knob}={value!r}`" in page
+
+
 def test_ids_named_in_pages_are_registered() -> None:
     known = {row.id for row in ENVIRONMENTS}
     for page in PAGES:
@@ -92,8 +134,21 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 
 @pytest.mark.slow
+def test_the_ppo_of_a_page_learns() -> None:
+    (block,) = [block for block in BLOCKS if "def train(" in block.parsed]
+    block.namespace.clear()
+    block.evaluate()
+    curve = block.namespace["train"](updates=40)
+    assert sum(curve[-5:]) / 5 > curve[0] + 0.03
+
+
+@pytest.mark.slow
 def test_site_builds_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Observation Space" in (tmp_path / "environments" / "index.html").read_text()
+    for row in ENVIRONMENTS:
+        if "num_users" not in row.knobs:
+            page = (tmp_path / "environments" / row.id / "index.html").read_text()
+            assert all(f">{heading}<a " in page for heading in HEADINGS)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -227,13 +230,12 @@ def test_users_whose_channels_tell_nothing_stand_apart() -> None:
     assert np.diff([*angles, angles[0] + 2.0 * np.pi]).min() > 1.0
 
 
-def test_beams_of_the_transition_are_drawn_in_place_of_the_best_ones(dynamics: Dynamics) -> None:
+def test_the_beams_that_were_used_are_drawn(dynamics: Dynamics) -> None:
     renderer = Renderer("rgb_array", dynamics)
     moved = played(renderer, probability=1.0)
     view = renderer._views[0]
     assert isinstance(view, View)
-    told = SimpleNamespace(**{**vars(moved), "beams": np.eye(2)[None, [0, 0, 1]] + 0j})
-    sent = sent_of(told, 0, ordered=True)  # type: ignore[arg-type]
+    sent = sent_of(replace(moved, beams=np.eye(2)[None, [0, 0, 1]] + 0j), 0, ordered=True)
     patterns = dict(Painter(dynamics)._patterns(view, sent))
     assert sorted(patterns) == [0, 1, 2]
     # One antenna alone hears all directions the same, half of what two can hear.
@@ -297,6 +299,20 @@ def test_a_window_shows_each_step_and_closes(dynamics: Dynamics, pygame: Any) ->
     window.close()
     assert not pygame.display.get_init()
     window.close()
+
+
+@pytest.mark.slow
+def test_pytorch_can_be_loaded_beside_a_window() -> None:
+    """Where SDL draws by OpenGL, Mesa loads an LLVM, and Triton crashes with it."""
+    pytest.importorskip("pygame")
+    pytest.importorskip("triton")
+    code = (
+        "import gymnasium, noma_semcom_env\n"
+        "gymnasium.make('NomaSemCom-v0', render_mode='human').reset(seed=0)\n"
+        "import triton._C.libtriton\n"
+    )
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("SDL_")}
+    subprocess.run([sys.executable, "-c", code], check=True, env=variables)
 
 
 def test_a_window_closed_by_its_button_stays_closed(dynamics: Dynamics, pygame: Any) -> None:

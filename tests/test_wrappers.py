@@ -16,6 +16,7 @@ from noma_semcom_env.wrappers import (
     STATISTICS,
     FlatAction,
     FlatObservation,
+    MaskableBits,
     PaperState,
     RecordTransmissionStatistics,
     VectorFlatAction,
@@ -101,8 +102,6 @@ def test_flat_observations_refuse_what_they_cannot_lay_out(table_path: str) -> N
         FlatObservation(env, [])
     with pytest.raises(TypeError, match=r"is Box.*; a Dict of 1-D spaces is needed"):
         FlatObservation(FlatObservation(env))
-    with pytest.raises(TypeError, match=r"a Dict with last_order is needed"):
-        PaperState(FlatObservation(env))
 
 
 def test_flat_actions_are_bits_above_zero_and_controls_as_they_are(table_path: str) -> None:
@@ -145,6 +144,28 @@ def test_the_papers_state_is_the_channel_and_the_order(table_path: str) -> None:
         used, (observation, *_, info) = seen, env.step(observation["action_mask"])
         h = info["privileged"]["channel"]
         np.testing.assert_allclose(used, np.sqrt(power / noise)[:, None] * h, rtol=1e-5)
+
+
+def test_masks_of_bits_follow_the_episode(table_path: str) -> None:
+    env = MaskableBits(FlatObservation(gym.make("NomaSemCom-v0", images=table_path)))
+    seen = set()
+    for _ in range(4):
+        observation, _ = env.reset()
+        may_be_0, may_be_1 = env.action_masks().reshape(-1, 2).T
+        assert may_be_0.all()
+        np.testing.assert_array_equal(may_be_1, observation[: may_be_1.size])  # the mask comes first in the flat form
+        seen.add(may_be_1.tobytes())
+    assert len(seen) > 1
+    with pytest.raises(TypeError, match="the action space is Dict.*; MultiBinary is needed"):
+        MaskableBits(gym.make("NomaSemComModelFree-v0", images=table_path))
+
+
+def test_the_papers_state_needs_an_environment_of_the_suite(table_path: str) -> None:
+    flat = PaperState(FlatObservation(gym.make("NomaSemCom-v0", images=table_path)))
+    plain = PaperState(gym.make("NomaSemCom-v0", images=table_path))
+    assert equal(flat.reset(seed=2)[0], plain.reset(seed=2)[0])
+    with pytest.raises(TypeError, match="CartPole.*has no channels; an environment of this suite is needed"):
+        PaperState(gym.make("CartPole-v1"))
 
 
 def test_statistics_of_an_episode(table_path: str) -> None:

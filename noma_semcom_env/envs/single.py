@@ -149,7 +149,7 @@ class NomaSemComEnv(gymnasium.Env[Observation, Action]):
     | `backlog` | False | bits that do not fit into `step_period_s` are sent in the next steps |
     | `backlog_deadline_steps` | 2 | steps after which a frame is recovered from what has arrived |
     | `reward` | `"weighted_sum"` | `"weighted_sum"` or a reward |
-    | `observation` | `"features"` | `"features"` or an observation layout |
+    | `observation` | `"features"` | `"features"`, `"paper"` (channels and last order alone) or an observation layout |
 
     ## Vectorized environment
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from PIL import Image, ImageDraw
 
-from noma_semcom_env.link.beamforming import mmse_beams
 from noma_semcom_env.link.channel import steering_vector
 from noma_semcom_env.link.sic import squared_magnitude
 from noma_semcom_env.rendering.recoveries import Recoveries, remember
@@ -183,17 +182,10 @@ class Painter:
 
     def _patterns(self, view: View, sent: Sent) -> Iterator[tuple[int, np.ndarray]]:
         """Users that have a row and something to send, with |w_k^H a(theta)|^2 / N over a turn, in [0, 1]."""
-        active = sent.demand_bits > 0
-        beams = sent.beams
-        if beams is None:
-            dynamics, order = self._dynamics, np.arange(len(active)) if sent.order is None else sent.order
-            # Where nobody interferes, each user counts as the only active one: its beam is matched to its channel.
-            heard = active & (sent.order is not None)
-            beams = mmse_beams(view.channel, dynamics.power_w, dynamics.noise_power_w, order, heard)
-        antennas = beams.shape[-1]
+        antennas = sent.beams.shape[-1]
         response = steering_vector(_TURN, antennas, view.episode.spacing)
-        gain = squared_magnitude(beams.conj() @ response.T) / antennas
-        return ((user, gain[user]) for user in self._rows if active[user])
+        gain = squared_magnitude(sent.beams.conj() @ response.T) / antennas
+        return ((user, gain[user]) for user in self._rows if sent.demand_bits[user] > 0)
 
     def _draw_axis(self, draw: ImageDraw.ImageDraw) -> None:
         """The latency axis: decades, tau_ref and tau_max."""

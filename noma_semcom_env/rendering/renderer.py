@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -137,6 +138,8 @@ class _Window:
 
         size = (frame.shape[1], frame.shape[0])
         if not pygame.display.get_init():
+            # Finished pictures need no OpenGL; Mesa's would bring an LLVM along, beside which PyTorch's Triton crashes.
+            os.environ.setdefault("SDL_FRAMEBUFFER_ACCELERATION", "0")
             pygame.display.init()
         screen = pygame.display.get_surface()
         if screen is None:

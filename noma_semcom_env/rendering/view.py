@@ -72,7 +72,7 @@ class Sent:
         lpips: (K,).
         latency_s: The reward's latency in s.
         violated: Whether that exceeds the maximal latency.
-        beams: (K, N) receive beams, or None where the transition does not tell them.
+        beams: (K, N) receive beams.
     """
 
     selection: np.ndarray
@@ -82,7 +82,7 @@ class Sent:
     lpips: np.ndarray
     latency_s: float
     violated: bool
-    beams: np.ndarray | None
+    beams: np.ndarray
 
     @cached_property
     def places(self) -> tuple[str, ...]:
@@ -186,7 +186,7 @@ def _ordinal(number: int) -> str:
 
 def sent_of(transition: Transition, place: int, ordered: bool) -> Sent:
     """The transmission of one environment of a batch; ``ordered`` tells whether users are decoded in turn."""
-    info, beams = transition.info, getattr(transition, "beams", None)
+    info = transition.info
     demand, rate = info["demand_bits"][place], info["rate_bps"][place]
     with np.errstate(divide="ignore", invalid="ignore"):
         delay = np.where(demand > 0, demand / rate, 0.0)
@@ -198,5 +198,5 @@ def sent_of(transition: Transition, place: int, ordered: bool) -> Sent:
         lpips=info["lpips"][place],
         latency_s=float(info["latency_s"][place]),
         violated=bool(info["violations"][place]),
-        beams=None if beams is None else beams[place],
+        beams=transition.beams[place],
     )

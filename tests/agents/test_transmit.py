@@ -24,6 +24,7 @@ def pictures(tmp_path: Path) -> list[str]:
     return [str(tmp_path / "scene.png"), str(tmp_path / "grey.jpg")]
 
 
+@pytest.mark.slow
 def test_pictures_go_through_the_whole_chain(pictures: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "out"
     command = ["transmit", *pictures, "--output", str(folder), "--set", "num_antennas=1"]

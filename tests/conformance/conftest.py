@@ -9,7 +9,10 @@ from gymnasium.vector.utils import batch_space
 
 from noma_semcom_env import ENVIRONMENTS
 
-IDS = [row.id for row in ENVIRONMENTS]
+FAST = [row.id for row in ENVIRONMENTS if "num_users" not in row.knobs] + [ENVIRONMENTS[-1].id]
+"""Every task at its default size and the last of the families; the others run with the slow tests."""
+
+IDS = [row.id if row.id in FAST else pytest.param(row.id, marks=pytest.mark.slow) for row in ENVIRONMENTS]
 Policy = Callable[[dict[str, np.ndarray]], Any]
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from torch.distributions import Normal
 
 from noma_semcom_env import ENVIRONMENTS
-from noma_semcom_env.wrappers import FlatAction, FlatObservation, RecordTransmissionStatistics
+from noma_semcom_env.wrappers import FlatAction, FlatObservation, MaskableBits, RecordTransmissionStatistics
 
 KNOBS = {row.id: dict(row.knobs) for row in ENVIRONMENTS}
 MULTI_AGENT: list[dict[str, Any]] = [
@@ -58,6 +58,46 @@ def test_stable_baselines3_trains(table_path: str, id_: str, policy: str, wrappe
     model.learn(64)
     action, _ = model.predict(model.get_env().reset())
     assert action.shape == (1, *env.action_space.shape)
+
+
+@pytest.mark.slow
+def test_stable_baselines3_learns() -> None:
+    """On the flat form, by its own vectorization and its own evaluation."""
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.evaluation import evaluate_policy
+
+    def make_env() -> gymnasium.Env[Any, Any]:
+        return FlatObservation(gymnasium.make("NomaSemCom-v0"))
+
+    envs, other = make_vec_env(make_env, n_envs=8, seed=0), make_vec_env(make_env)
+    knobs: dict[str, Any] = {"gamma": 0.0, "learning_rate": 1e-3, "n_steps": 128, "batch_size": 256, "n_epochs": 5}
+    model = PPO("MlpPolicy", envs, **knobs, device="cpu", seed=0)
+
+    def reward() -> float:
+        other.seed(100)
+        return float(np.mean(evaluate_policy(model, other, 30, deterministic=False)[0])) / 20
+
+    before = reward()
+    model.learn(24_000)
+    assert reward() > before + 0.02
+
+
+def test_the_mask_reaches_maskable_ppo(table_path: str) -> None:
+    from sb3_contrib import MaskablePPO
+    from sb3_contrib.common.maskable.utils import get_action_masks
+
+    env = MaskableBits(FlatObservation(gymnasium.make("NomaSemCom-v0", images=table_path)))
+    model = MaskablePPO("MlpPolicy", env, n_steps=32, batch_size=32, n_epochs=1, device="cpu", seed=0).learn(64)
+    vector = model.get_env()
+    seen = vector.reset()
+    sent = 0
+    for _ in range(40):
+        action, _ = model.predict(seen, action_masks=get_action_masks(vector))
+        seen, _, _, infos = vector.step(action)
+        assert infos[0]["unavailable_bits"] == 0
+        sent += int(infos[0]["selection"].sum())
+    assert sent > 40
 
 
 # CleanRL

@@ -16,15 +16,10 @@ from hypothesis import strategies as st
 from noma_semcom_env import NomaSemComEnv, NomaSemComVectorEnv, Scenario
 from noma_semcom_env import scenario as rules
 from noma_semcom_env.recovery.table import RecoveryTable
+from noma_semcom_env.wrappers import FlatAction
 
 FIELDS = {field.name: field for field in fields(Scenario)}
-FUZZ = settings(
-    max_examples=300,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+FUZZ = settings(deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 LARGEST = {"num_users": 6, "num_antennas": 6, "episode_length": 5, "backlog_deadline_steps": 4}
 """Sizes beyond these are as valid and take long."""
 
@@ -103,7 +98,7 @@ def attempt(call: Callable[[], Any]) -> tuple[Any, str]:
         return None, str(error)
 
 
-def check_step(env: NomaSemComEnv, action: Any) -> None:
+def check_step(env: Any, action: Any) -> None:
     observation, reward, terminated, truncated, info = env.step(action)
     assert env.observation_space.contains(observation)
     assert math.isfinite(reward)
@@ -111,7 +106,7 @@ def check_step(env: NomaSemComEnv, action: Any) -> None:
     for name in ("lpips", "rate_bps", "latency_s", "weighted_ll"):
         assert np.isfinite(info[name]).all(), name
         assert (np.asarray(info[name]) >= 0).all(), name
-    assert sorted(info["decoding_order"]) == list(range(env.scenario.num_users))
+    assert sorted(info["decoding_order"]) == list(range(env.unwrapped.scenario.num_users))
 
 
 @given(data=st.data())
@@ -188,6 +183,42 @@ def test_every_batch_of_actions_is_refused_or_steps(
     else:
         assert np.isfinite(stepped[1]).all()
         assert env.observation_space.contains(stepped[0])
+
+
+@pytest.mark.parametrize(("transmission", "length"), [("optimal", 18), ("model_free", 33)])
+@given(data=st.data())
+@FUZZ
+def test_every_flat_action_is_refused_or_steps(
+    table: RecoveryTable, transmission: str, length: int, data: st.DataObject
+) -> None:
+    env = FlatAction(NomaSemComEnv(recovery=table, transmission=transmission))
+    env.reset(seed=0)
+    action = data.draw(numbers(length))
+    _, refusal = attempt(lambda: check_step(env, action))
+    if refusal:
+        assert refusal.startswith("action")
+        check_step(env, env.action_space.sample())
+
+
+@pytest.mark.parametrize("transmission", ACTIONS)
+@given(data=st.data())
+@FUZZ
+def test_every_agents_action_is_refused_or_steps(table: RecoveryTable, transmission: str, data: st.DataObject) -> None:
+    parallel = pytest.importorskip("noma_semcom_env.envs.parallel")
+    env = parallel.parallel_env(recovery=table, transmission=transmission)
+    env.reset(seed=0)
+    own: Any = numbers(6)
+    if transmission == "model_free":
+        own = st.fixed_dictionaries({"selection": numbers(6), "beams": numbers(4), "priorities": numbers(1)})
+    actions = {agent: env.action_space(agent).sample() for agent in env.agents}
+    actions[data.draw(st.sampled_from([*env.agents, "su_9"]))] = data.draw(st.one_of(own, JUNK))
+    stepped, refusal = attempt(lambda: env.step(actions))
+    if refusal:
+        assert refusal.startswith("action")
+        actions = {agent: env.action_space(agent).sample() for agent in env.agents}
+        stepped = env.step(actions)
+    assert all(math.isfinite(reward) for reward in stepped[1].values())
+    assert all(env.observation_space(agent).contains(seen) for agent, seen in stepped[0].items())
 
 
 @given(seed=JUNK, options=st.one_of(JUNK, st.fixed_dictionaries({"image_ids": JUNK})))

@@ -11,10 +11,12 @@ import psutil
 import pytest
 
 ENVIRONMENT = """
+import sys
 import gymnasium
 import psutil
 import noma_semcom_env
-env = gymnasium.make_vec("NomaSemCom-v0", num_envs=64, vectorization_mode="vector_entry_point", images="street-policy")
+name, num_envs = sys.argv[1], int(sys.argv[2])
+env = gymnasium.make_vec(name, num_envs=num_envs, vectorization_mode="vector_entry_point", images="street-policy")
 env.reset(seed=0)
 for _ in range(25):
     env.step(env.action_space.sample())
@@ -22,9 +24,18 @@ print(psutil.Process().memory_info().rss)
 """
 
 
-def test_a_table_driven_environment_stays_under_300_mb() -> None:
-    done = subprocess.run([sys.executable, "-c", ENVIRONMENT], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 300e6
+@pytest.mark.parametrize(
+    ("name", "num_envs", "most"),
+    [
+        ("NomaSemCom-v0", 64, 300e6),
+        pytest.param("NomaSemCom-v0", 1024, 500e6, marks=pytest.mark.slow),
+        pytest.param("NomaSemComModelFree-K10N4-v0", 1024, 500e6, marks=pytest.mark.slow),
+    ],
+)
+def test_a_table_driven_environment_stays_small(name: str, num_envs: int, most: float) -> None:
+    command = [sys.executable, "-c", ENVIRONMENT, name, str(num_envs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < most
 
 
 @pytest.mark.slow

@@ -64,6 +64,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "checkpoints" / "vgg16-397923af.pth"
 
 
+@pytest.mark.slow
 def test_vgg_without_its_backbone_says_which_file_goes_where(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: object, **__: object) -> None:
         raise URLError("no network")
@@ -81,6 +82,7 @@ class Malicious:
         return os.mkdir, (str(self.file),)
 
 
+@pytest.mark.slow
 def test_a_vgg_backbone_that_is_another_file_is_refused_unread(
     hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

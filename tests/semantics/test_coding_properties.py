@@ -77,7 +77,7 @@ def assert_same(decoded: CodedMask | CodedPhrase, feature: Any) -> None:
 with_shape = shapes.flatmap(lambda shape: st.tuples(st.just(shape), st.lists(features_of(shape), max_size=6)))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(with_shape)
 def test_any_features_in_any_order_come_back_from_one_stream(case: tuple[tuple[int, int], list[Any]]) -> None:
     shape, features = case
@@ -96,7 +96,7 @@ def test_any_features_in_any_order_come_back_from_one_stream(case: tuple[tuple[i
         assert_same(decoded, feature)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(st.data())
 def test_a_code_cut_off_anywhere_is_refused(data: st.DataObject) -> None:
     shape = data.draw(shapes)
@@ -105,7 +105,7 @@ def test_a_code_cut_off_anywhere_is_refused(data: st.DataObject) -> None:
         CODEBOOK.decode(code[: data.draw(st.integers(0, len(code) - 1))], shape)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(st.data())
 def test_a_stream_cut_off_gives_the_whole_features_before_the_cut_and_then_refuses(data: st.DataObject) -> None:
     shape = data.draw(shapes)
@@ -125,7 +125,7 @@ def test_a_stream_cut_off_gives_the_whole_features_before_the_cut_and_then_refus
             next(received)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(st.data())
 def test_no_code_begins_with_another(data: st.DataObject) -> None:
     shape = data.draw(shapes)
