@@ -374,7 +374,7 @@ def _compiled_step(
         from noma_semcom_env.compiled import DefaultStep
     except ImportError:
         return None
-    if not (isinstance(recovery, RecoveryTable) and DefaultStep.fits(scenario, recovery)):
+    if not (type(recovery) is RecoveryTable and DefaultStep.fits(scenario, recovery)):
         return None
     return DefaultStep(scenario, recovery, bank, available)
 

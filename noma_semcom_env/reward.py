@@ -63,4 +63,15 @@ def weighted_sum(lpips: np.ndarray, latency_s: np.ndarray, scenario: Scenario) -
     )
 
 
-REWARDS: Final[dict[str, Reward]] = {"weighted_sum": weighted_sum}
+def worst_user(lpips: np.ndarray, latency_s: np.ndarray, scenario: Scenario) -> RewardTerms:
+    """Reward (24) with the worst user's LPIPS in place of the mean, as its latency is the worst user's already.
+
+    Args:
+        lpips: (B, K) float64.
+        latency_s: (B,) float64 in seconds; inf counts as tau_max, violated.
+        scenario: Weights and limits.
+    """
+    return weighted_sum(lpips.max(axis=-1, keepdims=True), latency_s, scenario)
+
+
+REWARDS: Final[dict[str, Reward]] = {"weighted_sum": weighted_sum, "worst_user": worst_user}

@@ -19,7 +19,7 @@ ACCESSES: Final = ("noma", "tdma", "fdma")
 BLOCKLENGTHS: Final = ("normal",)
 RECOVERIES: Final = ("table", "live")
 LPIPS_NETS: Final = ("alex", "vgg")
-REWARDS: Final = ("weighted_sum",)
+REWARDS: Final = ("weighted_sum", "worst_user")
 OBSERVATIONS: Final = ("features", "paper")
 IMPORTANCES: Final = ("paper", "fitted")
 
@@ -146,7 +146,7 @@ class Scenario:
             :mod:`~noma_semcom_env.backlog`; False lets every step be by itself.
         backlog_deadline_steps: d, steps after which a frame is recovered from what has arrived, its own the first; read
             with ``backlog`` alone (assumption).
-        reward: ``"weighted_sum"`` (24) or a ``reward.Reward``.
+        reward: ``"weighted_sum"`` (24), ``"worst_user"`` (the largest LPIPS, not the mean) or a ``reward.Reward``.
         observation: ``"features"``, ``"paper"`` (its exact state) or the class of an ``observation.ObservationLayout``.
 
     Raises:

@@ -148,7 +148,7 @@ class NomaSemComEnv(gymnasium.Env[Observation, Action]):
     | `episode_length` | 20 | steps of an episode |
     | `backlog` | False | bits that do not fit into `step_period_s` are sent in the next steps |
     | `backlog_deadline_steps` | 2 | steps after which a frame is recovered from what has arrived |
-    | `reward` | `"weighted_sum"` | `"weighted_sum"` or a reward |
+    | `reward` | `"weighted_sum"` | `"weighted_sum"`, `"worst_user"` (its LPIPS in place of the mean) or a reward |
     | `observation` | `"features"` | `"features"`, `"paper"` (channels and last order alone) or an observation layout |
 
     ## Vectorized environment
