@@ -7,10 +7,9 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors import safe_open
@@ -34,6 +33,8 @@ class Schedule:
         averaging: Decay of the exponential moving average of the weights.
         weight_decay: AdamW's.
         checkpoint_s: Seconds between checkpoints.
+        limit_s: Seconds after which training must be over, earlier parts of a resumed run included. Where it comes
+            before ``steps``, the rate falls by the clock instead, and the run is no function of its seed any more.
     """
 
     steps: int
@@ -43,10 +44,16 @@ class Schedule:
     averaging: float = 0.998
     weight_decay: float = 1e-3
     checkpoint_s: float = 120.0
+    limit_s: float = field(default=math.inf, repr=False)
 
-    def rate_at(self, step: int) -> float:
-        """Learning rate of a step."""
-        progress = step / self.steps
+    def progress(self, step: int, seconds: float) -> float:
+        """Share of the run that is done before a step, by steps or by the clock, whichever is further."""
+        return min(1.0, max(step / self.steps, seconds / self.limit_s))
+
+    def rate_at(self, step: int, progress: float | None = None) -> float:
+        """Learning rate of a step; ``progress`` is that of the steps unless given."""
+        if progress is None:
+            progress = self.progress(step, 0.0)
         fall = max(0.0, (progress - self.hold) / (1 - self.hold))
         return self.rate * min(1.0, (step + 1) / self.warmup) * (0.49 * (1 + math.cos(math.pi * fall)) + 0.02)
 
@@ -63,12 +70,13 @@ def fit(
     """Train modules in place; on return they hold the averaged weights.
 
     The run is a function of the seed and the step alone, and a checkpoint in ``folder`` is taken up if there is one of
-    the same schedule, seed and data.
+    the same schedule, seed and data. On a GPU the loop waits for the device only where it logs and saves, as long as
+    the loss does not.
 
     Args:
         name: Shown in the progress bar.
-        modules: Modules whose parameters are trained.
-        loss: Draws a batch and returns its losses.
+        modules: Modules whose parameters are trained, on any device.
+        loss: Draws a batch and returns its losses, given a generator on the CPU.
         schedule: Length and rates.
         folder: Where ``checkpoint.safetensors`` and ``curve.csv`` (step, seconds, losses) go.
         seed: Seed of every random draw.
@@ -79,19 +87,26 @@ def fit(
 
     Raises:
         ValueError: If the checkpoint is of another run.
+        FloatingPointError: If a loss is not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     average = [p.detach().clone() for p in parameters]
+    on_gpu = all(p.is_cuda for p in parameters)
     optimizer = torch.optim.AdamW(
-        parameters, lr=schedule.rate, betas=(0.9, 0.99), weight_decay=schedule.weight_decay, foreach=True
+        parameters,
+        lr=schedule.rate,
+        betas=(0.9, 0.99),
+        weight_decay=schedule.weight_decay,
+        fused=on_gpu,
+        foreach=not on_gpu,
     )
     checkpoint = folder / "checkpoint.safetensors"
     run = f"{schedule}, seed={seed}, data={data!r}"
     start, spent = _load(checkpoint, run, parameters, average, optimizer) if checkpoint.exists() else (0, 0.0)
     _cut(folder / "curve.csv", start)
     began = saved = time.monotonic()
-    recent: list[dict[str, float]] = []
+    recent: list[dict[str, torch.Tensor]] = []
     columns = (
         TextColumn(f"{name} {{task.fields[losses]}}"),
         BarColumn(),
@@ -103,33 +118,45 @@ def fit(
         task = bar.add_task(name, total=schedule.steps, completed=start, losses="")
         writer = csv.writer(log)
         for step in range(start, schedule.steps):
+            progress = schedule.progress(step, spent + time.monotonic() - began)
             for group in optimizer.param_groups:
-                group["lr"] = schedule.rate_at(step)
+                group["lr"] = schedule.rate_at(step, progress)
             generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-            losses = loss(generator, step / schedule.steps)
+            losses = loss(generator, progress)
             optimizer.zero_grad(set_to_none=True)
             losses["loss"].backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
             optimizer.step()
             decay = min(schedule.averaging, (step + 1) / (step + 20))
             torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
-            recent.append({key: value.item() for key, value in losses.items()})
-            if (step + 1) % 50 == 0:
-                means = {key: float(np.mean([r[key] for r in recent])) for key in recent[0]}
+            recent.append({key: value.detach() for key, value in losses.items()})
+            over = step + 1 == schedule.steps or progress >= 1
+            if (step + 1) % 50 == 0 or over:
+                means = {key: float(torch.stack([r[key] for r in recent]).double().mean()) for key in recent[0]}
+                if not all(map(math.isfinite, means.values())):
+                    raise FloatingPointError(f"{name} diverged before step {step + 1}: {means}; lower the rate")
                 writer.writerow(
                     [step + 1, round(spent + time.monotonic() - began, 1), *(f"{v:.5f}" for v in means.values())]
                 )
                 log.flush()
                 recent.clear()
                 bar.update(task, completed=step + 1, losses=" ".join(f"{k} {v:.4f}" for k, v in means.items()))
-            if time.monotonic() - saved > schedule.checkpoint_s or step + 1 == schedule.steps:
+            if time.monotonic() - saved > schedule.checkpoint_s or over:
                 facts = {"run": run, "step": str(step + 1), "seconds": str(spent + time.monotonic() - began)}
                 _save(checkpoint, facts, parameters, average, optimizer)
                 saved = time.monotonic()
+            if over:
+                break
     with torch.no_grad():
         for parameter, value in zip(parameters, average, strict=True):
             parameter.copy_(value)
     return spent + time.monotonic() - began
+
+
+def steps_done(folder: Path) -> int:
+    """Steps of the run whose checkpoint is in ``folder``, fewer than scheduled if its time was limited."""
+    with safe_open(folder / "checkpoint.safetensors", "pt") as file:
+        return int(file.metadata()["step"])
 
 
 def _save(
@@ -163,10 +190,13 @@ def _load(
         for i, (parameter, mean) in enumerate(zip(parameters, average, strict=True)):
             parameter.copy_(file.get_tensor(f"{i}.value"))
             mean.copy_(file.get_tensor(f"{i}.average"))
+            fused = bool(optimizer.defaults["fused"])
             optimizer.state[parameter] = {
-                "step": torch.tensor(float(step)),
-                "exp_avg": file.get_tensor(f"{i}.exp_avg"),
-                "exp_avg_sq": file.get_tensor(f"{i}.exp_avg_sq"),
+                "step": torch.tensor(float(step), device=parameter.device if fused else "cpu"),
+                **{
+                    key: torch.empty_like(parameter).copy_(file.get_tensor(f"{i}.{key}"))
+                    for key in ("exp_avg", "exp_avg_sq")
+                },
             }
     return step, float(metadata["seconds"])
 

@@ -1,0 +1,1 @@
+"""The scripts that train the models of the Mixture of Semantics side."""
