@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from noma_semcom_agents.evaluation import Contender, Evaluation, evaluate
     from noma_semcom_agents.imppo import IMPPO, IMPPOConfig
     from noma_semcom_agents.learned import LearnedPolicy
+    from noma_semcom_agents.mixture_references import MixtureOracle, RulePolicy
     from noma_semcom_agents.oracle import Oracle
     from noma_semcom_agents.policies import Policy
     from noma_semcom_agents.schemes import AllSelection, NoSelection, RandomSelection
@@ -24,10 +25,12 @@ _HOMES = {
     "IMPPO": "imppo",
     "IMPPOConfig": "imppo",
     "LearnedPolicy": "learned",
+    "MixtureOracle": "mixture_references",
     "NoSelection": "schemes",
     "Oracle": "oracle",
     "Policy": "policies",
     "RandomSelection": "schemes",
+    "RulePolicy": "mixture_references",
     "evaluate": "evaluation",
     "train": "training",
 }
@@ -39,10 +42,12 @@ __all__ = [
     "Evaluation",
     "IMPPOConfig",
     "LearnedPolicy",
+    "MixtureOracle",
     "NoSelection",
     "Oracle",
     "Policy",
     "RandomSelection",
+    "RulePolicy",
     "evaluate",
     "train",
 ]

@@ -19,6 +19,7 @@ class Row:
         entry_point: Single form, ``module:Class``.
         vector_entry_point: Vectorized form, ``module:Class``.
         knobs: Scenario fields in which the id differs from the default scenario.
+        scenario: Class whose fields are the id's keywords, ``module:Class``.
     """
 
     id: str
@@ -26,10 +27,12 @@ class Row:
     entry_point: str
     vector_entry_point: str
     knobs: Mapping[str, Any] = field(default_factory=dict)
+    scenario: str = "noma_semcom_env.scenario:Scenario"
 
 
 _SINGLE: Final = "noma_semcom_env.envs.single:NomaSemComEnv"
 _VECTOR: Final = "noma_semcom_env.envs.vector:NomaSemComVectorEnv"
+_MIXTURE: Final = "noma_semcom_env.envs.mixture"
 
 _TASKS: Final[tuple[tuple[str, str, Mapping[str, Any]], ...]] = (
     ("NomaSemCom", "selection from the pruned features", {}),
@@ -55,6 +58,20 @@ ENVIRONMENTS: Final = (
         )
         for name, controls, knobs in _TASKS
         for users, antennas in _SIZES
+    ),
+    Row(
+        "MixtureOfSemantics-v0",
+        "share of the symbols for the text",
+        f"{_MIXTURE}:MixtureOfSemanticsEnv",
+        f"{_MIXTURE}:MixtureOfSemanticsVectorEnv",
+        scenario="noma_semcom_env.mixture_scenario:MixtureScenario",
+    ),
+    Row(
+        "MixtureOfSemanticsNoma-v0",
+        "each user's bandwidth ratio and its text's share of the symbols",
+        f"{_MIXTURE}:MixtureOfSemanticsNomaEnv",
+        f"{_MIXTURE}:MixtureOfSemanticsNomaVectorEnv",
+        scenario="noma_semcom_env.mixture_scenario:MixtureNomaScenario",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""A small image set with known features and LPIPS, written as a recovery table, and what counts as the same."""
+"""Small image sets with known qualities, written as tables, and what counts as the same."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from noma_semcom_env.features import SemanticFeatures
+from noma_semcom_env.mixture.items import MixtureItems, grow
+from noma_semcom_env.mixture.table import MixtureTable
 from noma_semcom_env.recovery.subsets import subset_selections
 from noma_semcom_env.recovery.table import RecoveryTable
 
@@ -49,6 +51,68 @@ def _features(image_id: str, count: int, rng: np.random.Generator) -> SemanticFe
         importance=rng.random(count),
         kept=kept,
     )
+
+
+def synthetic_mixture(items: int = 6, margins: tuple[int, ...] = (0,), seed: int = 0) -> MixtureTable:
+    """Items of one disc each, on noise; qualities rise with symbols and SNR, and a text has a threshold."""
+    rng = np.random.default_rng(seed)
+    side, snr = 32, np.arange(-10.0, 31.0, 5.0)
+    rois, tokens = np.zeros((items, side, side), dtype=bool), rng.integers(4, 16, items)
+    rows, columns = np.mgrid[:side, :side]
+    for roi in rois:
+        x, y, radius = *rng.uniform(8, 24, 2), rng.uniform(3, 8)
+        roi[:] = np.hypot(rows - y, columns - x) < radius
+    share = np.array([[grow(roi, margin).mean() for margin in margins] for roi in rois])
+    known = MixtureItems(
+        item_ids=tuple(f"synthetic:{seed}:{i}" for i in range(items)),
+        pictures=rng.integers(0, 256, ((items + 1) // 2, side, side, 3)).astype(np.uint8),
+        picture=np.arange(items) // 2,
+        prompts=tuple(f"the disc {i}" for i in range(items)),
+        captions=tuple(" ".join(["word"] * (n - 1)) for n in tokens),
+        tokens=tokens,
+        rois=rois,
+        targets=rois,
+        margins=np.array(margins),
+        mask_bits=rng.integers(10, 40, (items, len(margins))),
+        roi_share=share,
+        importance=rng.random(items),
+        least_symbols=5,
+        most_symbols=32,
+        max_roi_symbols=1000,
+    )
+    symbols, texts = 2 ** np.arange(4, 10), np.array([0, 5, 8, 16, 32])
+    grey = rng.uniform(10, 14, share.shape)
+    rate = np.log2(1 + 10 ** (snr / 10)) * symbols[:, None]
+    psnr = grey[..., None, None] + 6 * np.log10(1 + rate / 10 / share[..., None, None] ** 0.3)
+    error = np.where(texts[:, None] > 0, 1 / (1 + np.exp(0.2 * texts[:, None] + snr / 2 - 1)), 1.0)
+    error = np.broadcast_to(error, (items, *error.shape))
+    clip = rng.uniform(0.25, 0.3, (items, 1, 1, 1)) - 0.08 * np.minimum(2 * error, 1.0)[:, None]
+    return MixtureTable(
+        items=known,
+        snr_db=snr,
+        roi_symbols=symbols,
+        token_symbols=texts,
+        grey_psnr_db=grey.astype(np.float32),
+        psnr_roi_db=psnr.astype(np.float32),
+        clip_roni=np.broadcast_to(clip, (items, len(margins), *error.shape[1:])).astype(np.float32),
+        token_error=error.astype(np.float32),
+        undecodable=(error > 0.25).astype(np.float32),
+        provenance={"noise_seeds": [0], "diffusion_seeds": [0], "undecodable_above": 0.25},
+    )
+
+
+@pytest.fixture(scope="session")
+def make_mixture() -> Callable[..., MixtureTable]:
+    """``synthetic_mixture``."""
+    return synthetic_mixture
+
+
+@pytest.fixture(scope="session")
+def mixture_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The file of a mixture table of six items."""
+    path = tmp_path_factory.mktemp("mixture") / "synthetic.npz"
+    synthetic_mixture().save(Path(path))
+    return str(path)
 
 
 def _assert_same(one: Any, other: Any, where: str = "") -> None:

@@ -19,7 +19,7 @@ from sybil.document import Document
 from sybil.example import Example
 from sybil.parsers.markdown import PythonCodeBlockParser
 
-from noma_semcom_env import ENVIRONMENTS, NomaSemComEnv, Scenario
+from noma_semcom_env import ENVIRONMENTS, Scenario
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -83,7 +83,9 @@ def test_environment_arguments_list_every_field_with_its_default() -> None:
         arguments = doc.partition("## Arguments")[2].partition("\n    ## ")[0]
         pairs = re.findall(r"\| `(\w+)` \| `?([^`|]+?)`? \|", arguments)
         listed = {field: ast.literal_eval(value) for field, value in pairs}
-        assert listed == {field.name: field.default for field in fields(Scenario)}
+        module, _, name = row.scenario.partition(":")
+        scenario = getattr(importlib.import_module(module), name)
+        assert listed == {field.name: field.default for field in fields(scenario)}
 
 
 @pytest.fixture
@@ -96,18 +98,25 @@ def hooks(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_every_environment_is_on_a_page_with_gymnasiums_headings_and_its_spaces(hooks: Any) -> None:
     pages = hooks.environment_pages()
     for row in ENVIRONMENTS:
-        (page,) = [text for text in pages.values() if f"| `{row.id}` |" in text]
-        assert re.findall(r"^## (.+)$", page, re.M) == HEADINGS
+        task = re.sub(r"-K\d+N\d+(?=-v)", "", row.id)
+        (page,) = [text for text in pages.values() if text.startswith(f"# {task}\n")]
+        has_family = f"| `{row.id}` |" in page
+        assert re.findall(r"^## (.+)$", page, re.M) == [one for one in HEADINGS if has_family or one != "Sizes"]
         assert f"`{row.id}`" in hooks.environment_table()
         env = gymnasium.make(row.id)
         action, seen = env.action_space, env.observation_space
-        assert f"| `{row.id}` | {env.unwrapped.scenario.num_users} | {env.unwrapped.scenario.num_antennas} |" in page
-        assert f"| {flatdim(action)} | {flatdim(seen)} |" in page
-        if page.startswith(f"# {row.id}\n"):
+        if has_family:
+            assert (
+                f"| `{row.id}` | {env.unwrapped.scenario.num_users} | {env.unwrapped.scenario.num_antennas} |" in page
+            )
+            assert f"| {flatdim(action)} | {flatdim(seen)} |" in page
+        else:
+            assert row.id == task
+        if row.id == task:
             for space in (action, seen):
                 for key, part in space.items() if isinstance(space, Dict) else []:
                     assert f"| `{key}` | `{part}` | {flatdim(part)} |" in page
-                    assert f"`{key}`" in str(NomaSemComEnv.__doc__)
+                    assert f"`{key}`" in str(type(env.unwrapped).__doc__)
             for knob, value in row.knobs.items():
                 assert f"`{knob}={value!r}`" in page
 
@@ -115,7 +124,7 @@ def test_every_environment_is_on_a_page_with_gymnasiums_headings_and_its_spaces(
 def test_ids_named_in_pages_are_registered() -> None:
     known = {row.id for row in ENVIRONMENTS}
     for page in PAGES:
-        named = set(re.findall(r"\bNomaSemCom\w*-v\d+", page.read_text()))
+        named = set(re.findall(r"\b(?:NomaSemCom|MixtureOfSemantics)\w*-v\d+", page.read_text()))
         assert named <= known, f"{page.relative_to(ROOT)} names {named - known}"
 
 
@@ -151,4 +160,4 @@ def test_site_builds_without_a_warning(tmp_path: Path) -> None:
     for row in ENVIRONMENTS:
         if "num_users" not in row.knobs:
             page = (tmp_path / "environments" / row.id / "index.html").read_text()
-            assert all(f">{heading}<a " in page for heading in HEADINGS)
+            assert all(f">{heading}<a " in page for heading in HEADINGS if heading != "Sizes")

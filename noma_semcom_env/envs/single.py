@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -182,6 +182,9 @@ class NomaSemComEnv(gymnasium.Env[Observation, Action]):
         "render_modes": list(RENDER_MODES),
         "render_fps": RENDER_FPS,
     }
+    scenario_class: ClassVar[Any] = Scenario
+    dynamics_class: ClassVar[Any] = Dynamics
+    """What a step does; environments of another kind put theirs in its place."""
 
     def __init__(
         self,
@@ -190,7 +193,7 @@ class NomaSemComEnv(gymnasium.Env[Observation, Action]):
         render_recovered: bool | None = None,
         **knobs: Any,
     ) -> None:
-        self.dynamics = Dynamics(Scenario.of(scenario, knobs))
+        self.dynamics = self.dynamics_class(self.scenario_class.of(scenario, knobs))
         self.render_mode = render_mode
         self._renderer = Renderer(render_mode, self.dynamics, 1, render_recovered) if render_mode is not None else None
         self.scenario = self.dynamics.scenario

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -46,6 +46,10 @@ class NomaSemComVectorEnv(VectorEnv[Observation, Action, np.ndarray]):
         "render_fps": RENDER_FPS,
         "autoreset_mode": AutoresetMode.NEXT_STEP,
     }
+    scenario_class: ClassVar[Any] = Scenario
+    dynamics_class: ClassVar[Any] = Dynamics
+    """As in the single form."""
+
     # Gymnasium closes at collection, an environment that refused its arguments too.
     _renderer: Renderer | None = None
 
@@ -59,7 +63,7 @@ class NomaSemComVectorEnv(VectorEnv[Observation, Action, np.ndarray]):
         **knobs: Any,
     ) -> None:
         self.num_envs = _at_least_one("num_envs", num_envs)
-        self.dynamics = Dynamics(Scenario.of(scenario, knobs))
+        self.dynamics = self.dynamics_class(self.scenario_class.of(scenario, knobs))
         self.render_mode = render_mode
         if render_mode is not None:
             self._renderer = Renderer(render_mode, self.dynamics, self.num_envs, render_recovered)
@@ -173,7 +177,8 @@ class NomaSemComVectorEnv(VectorEnv[Observation, Action, np.ndarray]):
 
     def _observe(self) -> Observation:
         assert self._state is not None
-        return self.dynamics.observe(self._state)
+        observation: Observation = self.dynamics.observe(self._state)
+        return observation
 
     def render(self) -> tuple[Any, ...] | None:
         """A frame of each sub-environment; None in mode ``"human"``, whose window shows the first, and without a mode.

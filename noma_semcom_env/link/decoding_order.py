@@ -10,10 +10,11 @@ cost that any beam allows, and the same rule finds the joint optimum over beams 
 power control are covered.
 
 The argument asks nothing of a cost but that it is a function of S alone and grows with it. It does so for short
-messages, whose channel uses fall with the SINR (:mod:`~noma_semcom_env.link.blocklength`). It does so with imperfect
-cancellation too: if a share of at most 1 of each decoded user's power remains, all active users outside S interfere by
-that share and those in S fully, so that c_k(S) still depends on S alone, and a user that joins S interferes more. A
-residual that depends on how well, or in which order, the users before were decoded is not covered.
+messages, whose channel uses fall with the SINR (:mod:`~noma_semcom_env.link.blocklength`), and with a time besides that
+analogue symbols take at any SINR, c_k(S) = airtime_k + D_k / R_k. It does so with imperfect cancellation too: if a
+share of at most 1 of each decoded user's power remains, all active users outside S interfere by that share and those in
+S fully, so that c_k(S) still depends on S alone, and a user that joins S interferes more. A residual that depends on
+how well, or in which order, the users before were decoded is not covered.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def minimize_latency_order(
     *,
     error_probability: float | None = None,
     sic_residual: float = 0.0,
+    airtime_s: ArrayLike = 0.0,
 ) -> Transmission:
     """The decoding order of least latency, exactly, in K(K+1)/2 evaluations of a SINR; problem (13) and beyond.
 
@@ -85,6 +87,8 @@ def minimize_latency_order(
             beams (MMSE) and order are optimal together.
         error_probability: Of each message, by the normal approximation for short messages; None sends at capacity.
         sic_residual: Share of a decoded user's power that stays as interference for those decoded after it.
+        airtime_s: Time in s that a user sends besides its bits, one number or (..., K), at least 0; above 0 it makes a
+            user active even without bits.
 
     Returns:
         The transmission, its leading axes those of all arguments broadcast together. Ties go to the lower index.
@@ -93,9 +97,9 @@ def minimize_latency_order(
         ValueError: naming the argument that does not fit.
     """
     problem = _Problem(
-        channel, power_w, noise_power_w, bandwidth_hz, demand_bits, beams, error_probability, sic_residual
+        channel, power_w, noise_power_w, bandwidth_hz, demand_bits, beams, error_probability, sic_residual, airtime_s
     )
-    if problem.gain is None and error_probability is None and not sic_residual:
+    if problem.gain is None and error_probability is None and not sic_residual and not problem.airtime.any():
         compiled = _compiled_joint_optimum()
         if compiled is not None:
             return problem.transmission(*compiled(np.array(problem.own), np.array(problem.demand)))
@@ -103,7 +107,7 @@ def minimize_latency_order(
         evaluate = _joint_evaluation(problem.scaled, sic_residual)
     else:
         evaluate = _fixed_evaluation(problem.gain, sic_residual)
-    return problem.transmission(*_greedy(evaluate, problem.demand.T, error_probability))
+    return problem.transmission(*_greedy(evaluate, problem))
 
 
 @lru_cache(maxsize=1)
@@ -127,6 +131,7 @@ def exhaustive_latency_order(
     *,
     error_probability: float | None = None,
     sic_residual: float = 0.0,
+    airtime_s: ArrayLike = 0.0,
 ) -> Transmission:
     """The best of all K! orders, the yardstick of :func:`minimize_latency_order`; same arguments, K at most 8.
 
@@ -139,7 +144,7 @@ def exhaustive_latency_order(
         ValueError: naming the argument that does not fit, or if K is above 8.
     """
     problem = _Problem(
-        channel, power_w, noise_power_w, bandwidth_hz, demand_bits, beams, error_probability, sic_residual
+        channel, power_w, noise_power_w, bandwidth_hz, demand_bits, beams, error_probability, sic_residual, airtime_s
     )
     num_users = problem.scaled.shape[-2]
     if num_users > MAX_EXHAUSTIVE_USERS:
@@ -148,7 +153,7 @@ def exhaustive_latency_order(
             "minimize_latency_order any number"
         )
     table = _set_sinr(problem.scaled, problem.gain, sic_residual)
-    cost = _cost(problem.demand[:, None, :], table, error_probability)
+    cost = _cost(problem.demand[:, None, :], table, error_probability) + problem.extra[:, None, :]
     cost = np.where(problem.active[:, None, :], cost, 0.0).reshape(len(table), -1)
     orders, lookup = _orders(num_users)
     largest = cost[:, lookup[:, 0]]
@@ -235,6 +240,7 @@ class _Problem:
         beams: ArrayLike | None,
         error_probability: float | None = None,
         sic_residual: float = 0.0,
+        airtime_s: ArrayLike = 0.0,
     ) -> None:
         check_residual(sic_residual)
         self.error_probability = error_probability
@@ -243,16 +249,23 @@ class _Problem:
         users, antennas = scaled.shape[-2:]
         demand = np.ones(users) if demand_bits is None else checked_demand(demand_bits, users)
         bandwidth = checked("bandwidth_hz", bandwidth_hz, "(0, inf)")
+        airtime = checked("airtime_s", airtime_s, "[0, inf)")
+        if airtime.ndim and airtime.shape[-1] not in (1, users):
+            raise ValueError(f"airtime_s has shape {airtime.shape}; one number or {users} on its last axis are needed")
         unit = None if beams is None else unit_beams(beams, users, antennas)
         self.lead = broadcast_lead(
             channel=scaled.shape[:-2],
             bandwidth_hz=bandwidth.shape,
             demand_bits=demand.shape[:-1],
+            airtime_s=airtime.shape[:-1],
             beams=() if unit is None else unit.shape[:-2],
         )
         self.bandwidth = np.broadcast_to(bandwidth, self.lead).reshape(-1)
         self.demand: FloatArray = np.broadcast_to(demand, (*self.lead, users)).reshape(-1, users)
-        self.active: BoolArray = self.demand > 0.0
+        self.airtime: FloatArray = np.broadcast_to(airtime, (*self.lead, users)).reshape(-1, users)
+        self.active: BoolArray = (self.demand > 0.0) | (self.airtime > 0.0)
+        uses_a_second = self.bandwidth / (np.log(2.0) if error_probability is None else 1.0)
+        self.extra: FloatArray = self.airtime * uses_a_second[:, None]  # in the unit of _cost
         self.own: ComplexArray = np.broadcast_to(scaled, (*self.lead, users, antennas)).reshape(-1, users, antennas)
         self.scaled: ComplexArray = self.own * self.active[..., None]  # silent users send nothing
         self.unit: ComplexArray | None = None
@@ -265,6 +278,7 @@ class _Problem:
         """The result of an order (batch, K) and its SINRs (batch, K), with the form's beams if they are not given."""
         order = sort_silent_last(order, self.active)
         rate = message_rates_bps(self.demand, ratio, self.bandwidth, self.error_probability)
+        time_s = self.airtime + latency_s(self.demand[..., None], rate[..., None])
         if beams is None:
             beams = self.unit
         if beams is None:
@@ -273,7 +287,7 @@ class _Problem:
         return Transmission(
             order=order.reshape(*self.lead, users),
             rate_bps=rate.reshape(*self.lead, users),
-            latency_s=latency_s(self.demand, rate).reshape(self.lead),
+            latency_s=time_s.max(axis=-1).reshape(self.lead),
             beams=beams.reshape(*self.lead, users, antennas),
             fallback=np.zeros(self.lead, dtype=np.bool_),
         )
@@ -313,18 +327,18 @@ def _joint_evaluation(scaled: ComplexArray, sic_residual: float) -> _Evaluate:
     return evaluate
 
 
-def _greedy(evaluate: _Evaluate, demand: FloatArray, error_probability: float | None) -> tuple[IntArray, FloatArray]:
+def _greedy(evaluate: _Evaluate, problem: _Problem) -> tuple[IntArray, FloatArray]:
     """Decode next the user of least cost before all the remaining ones.
 
     Args:
         evaluate: SINRs of candidates that are decoded before one another.
-        demand: (K, batch).
-        error_probability: Of each message; None is capacity.
+        problem: Demands and airtimes.
 
     Returns:
         Order and SINRs, both (batch, K). A silent user costs inf here and yields to all users of finite cost; it does
         not interfere, so that its place changes nothing else.
     """
+    demand, extra = problem.demand.T, np.where(problem.active, problem.extra, np.inf).T
     num_users, size = demand.shape
     remaining = np.repeat(np.arange(num_users)[:, None], size, axis=1)
     batch = np.arange(size)
@@ -332,7 +346,8 @@ def _greedy(evaluate: _Evaluate, demand: FloatArray, error_probability: float | 
     ratio = np.empty((size, num_users))
     for place in range(num_users):
         candidates = evaluate(remaining, order[:, :place].T)
-        pick = _cost(demand[remaining, batch], candidates, error_probability).argmin(axis=0)
+        cost = _cost(demand[remaining, batch], candidates, problem.error_probability)
+        pick = (cost + extra[remaining, batch]).argmin(axis=0)
         chosen = remaining[pick, batch]
         order[:, place] = chosen
         ratio[batch, chosen] = candidates[pick, batch]
@@ -341,11 +356,11 @@ def _greedy(evaluate: _Evaluate, demand: FloatArray, error_probability: float | 
 
 
 def _cost(demand: FloatArray, ratio: FloatArray, error_probability: float | None) -> FloatArray:
-    """Channel uses up to a factor; inf for rate 0 and, to keep silent users out of the way, demand 0."""
+    """Channel uses up to a factor; inf for rate 0, and 0 for demand 0."""
     if error_probability is not None:
-        return np.where(demand > 0.0, channel_uses(demand, ratio, error_probability), np.inf)
+        return channel_uses(demand, ratio, error_probability)
     nats = np.log1p(ratio)
-    cost = np.full(np.broadcast_shapes(demand.shape, nats.shape), np.inf)
+    cost = np.where(np.broadcast_to(demand, np.broadcast_shapes(demand.shape, nats.shape)) > 0.0, np.inf, 0.0)
     np.divide(demand, nats, out=cost, where=(demand > 0.0) & (nats > 0.0))
     return cost
 

@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import MultiBinary
+from gymnasium.spaces import Box, Dict
 from gymnasium.vector import SyncVectorEnv
 from gymnasium.wrappers import ClipAction, FlattenObservation, RecordEpisodeStatistics
 from torch import nn
@@ -28,15 +28,17 @@ MULTI_AGENT: list[dict[str, Any]] = [
 # Stable-Baselines3
 
 
-def test_stable_baselines3_checks(name: str, table_path: str) -> None:
+def test_stable_baselines3_checks(name: str, images: str) -> None:
     """Ids with arrays for actions as they are, the model-free ones through the flat action, all through both."""
     from stable_baselines3.common.env_checker import check_env
 
-    env = gymnasium.make(name, images=table_path)
-    if isinstance(env.action_space, MultiBinary):
+    env = gymnasium.make(name, images=images)
+    if not isinstance(env.action_space, Dict):
         check_env(env.unwrapped)
-    check_env(FlatAction(env))
-    check_env(FlatObservation(FlatAction(env)))
+    if not isinstance(env.action_space, Box):
+        env = FlatAction(env)
+        check_env(env)
+    check_env(FlatObservation(env))
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,18 @@ def test_stable_baselines3_trains(table_path: str, id_: str, policy: str, wrappe
     model.learn(64)
     action, _ = model.predict(model.get_env().reset())
     assert action.shape == (1, *env.action_space.shape)
+
+
+@pytest.mark.parametrize("id_", ["MixtureOfSemantics-v0", "MixtureOfSemanticsNoma-v0"])
+def test_stable_baselines3_trains_on_mixtures(mixture_path: str, id_: str) -> None:
+    from stable_baselines3 import PPO, SAC
+
+    env = gymnasium.make(id_, images=mixture_path)
+    for algorithm, options in ((PPO, {"n_steps": 32, "batch_size": 32, "n_epochs": 1}), (SAC, {"learning_starts": 32})):
+        model = algorithm("MultiInputPolicy", env, device="cpu", seed=0, **options)
+        model.learn(64)
+        action, _ = model.predict(model.get_env().reset())
+        assert action.shape == (1, *env.action_space.shape)
 
 
 @pytest.mark.slow
@@ -172,11 +186,11 @@ def test_cleanrl_trains(table_path: str, id_: str) -> None:
 # TorchRL
 
 
-def test_torchrl_checks(name: str, table_path: str) -> None:
+def test_torchrl_checks(name: str, images: str) -> None:
     from torchrl.envs import GymWrapper
     from torchrl.envs.utils import check_env_specs
 
-    check_env_specs(GymWrapper(gymnasium.make(name, images=table_path)))
+    check_env_specs(GymWrapper(gymnasium.make(name, images=images)))
 
 
 # PettingZoo

@@ -1,0 +1,218 @@
+"""The models of the Mixture of Semantics by preset, put together to a transceiver. Needs torch when it loads them.
+
+The rooms do not know one another; here the mixture's transceiver gets its captioner (BLIP), its code of masks
+(:mod:`~noma_semcom_env.semantics.coding`) and LPIPS (:mod:`~noma_semcom_env.recovery.perceptual`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence, Sized
+from dataclasses import dataclass, fields
+from functools import lru_cache, partial
+from os import fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from noma_semcom_env.zoo.presets import WEIGHTS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from noma_semcom_env.mixture.transceiver import Transceiver
+
+Models = str | Mapping[str, Any]
+"""Name of a preset, or a mapping with ``"preset"`` and the fields that differ from it."""
+
+
+@dataclass(frozen=True)
+class MixturePreset:
+    """A set of models that fit one another.
+
+    Attributes:
+        name: The preset's name.
+        image_codec: Folder of the image codec for regions.
+        text_codec: Folder of the text codec.
+        inpainting: Folder or hub id of the inpainting pipeline; its tokenizer is the text codec's as well.
+        segment_anything: Folder or hub id of the SAM.
+        clip: Folder or hub id of the CLIP that measures CLIP-RONI.
+        captioner: Folder or hub id of the BLIP captioner.
+        codebook: File with the code of the masks.
+        denoising_steps: Steps of the painting.
+    """
+
+    name: str
+    image_codec: str
+    text_codec: str
+    inpainting: str
+    segment_anything: str
+    clip: str
+    captioner: str
+    codebook: str
+    denoising_steps: int = 4
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "denoising_steps":
+                if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
+                    raise ValueError(f"models['denoising_steps']={value!r} must be a whole number in [1, 1000]")
+            elif not isinstance(value, str) or not value:
+                raise ValueError(f"models[{field.name!r}]={value!r} must be a folder or a hub id 'owner/name'")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Folders and ids of all models."""
+        parts = ("image_codec", "text_codec", "inpainting", "segment_anything", "clip", "captioner")
+        return tuple(getattr(self, part) for part in parts)
+
+
+_STREET: Final = WEIGHTS / "street_mixture"
+PRESETS: Final[Mapping[str, MixturePreset]] = {
+    "street_mixture": MixturePreset(
+        name="street_mixture",
+        image_codec=str(_STREET / "image_roi"),
+        text_codec=str(_STREET / "text_codec"),
+        inpainting=str(_STREET / "inpainting"),
+        segment_anything=str(_STREET / "segment_anything"),
+        clip=str(_STREET / "clip"),
+        captioner=str(WEIGHTS / "street" / "captioner"),
+        codebook=str(WEIGHTS / "street" / "codebook.json"),
+    )
+}
+
+
+def load_mixture_preset(models: Models = "street_mixture") -> MixturePreset:
+    """A preset, with parts of it swapped if ``models`` is a mapping or the JSON of one.
+
+    Raises:
+        ValueError: If no preset has that name, or a field is unknown or out of range.
+    """
+    if isinstance(models, str) and not models.startswith("{"):
+        models = {"preset": models}
+    given = dict(json.loads(models) if isinstance(models, str) else models)
+    name = given.pop("preset", "street_mixture")
+    if name not in PRESETS:
+        raise ValueError(f"models={name!r} is no mixture preset; choose one of {sorted(PRESETS)}")
+    base = {field.name: getattr(PRESETS[name], field.name) for field in fields(MixturePreset)}
+    for key, value in given.items():
+        if key not in base:
+            near = difflib.get_close_matches(key, base, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"fields are: {', '.join(base)}"
+            raise ValueError(f"models holds {key!r}, which is no field of a mixture preset; {hint}")
+        base[key] = fspath(value) if isinstance(value, Path) else value
+    return MixturePreset(**base)
+
+
+def load_transceiver(models: Models = "street_mixture", device: str = "cpu") -> Transceiver:
+    """The transceiver of a preset, loaded once.
+
+    Args:
+        models: Name of a preset, a mapping that swaps parts of one, or the JSON of a mapping.
+        device: Where the models run.
+
+    Raises:
+        ValueError: If the preset is unknown.
+        ModelLoadError: If a model cannot be loaded or is damaged.
+    """
+    preset = load_mixture_preset(models)
+    return _load(json.dumps({field.name: getattr(preset, field.name) for field in fields(preset)}), device)
+
+
+@lru_cache(maxsize=2)
+def _load(key: str, device: str) -> Transceiver:
+    from noma_semcom_env.mixture.inpainting import load_inpainting
+    from noma_semcom_env.mixture.metrics import ClipScore
+    from noma_semcom_env.mixture.regions import RegionFinder
+    from noma_semcom_env.mixture.swin_jscc import SwinJSCC
+    from noma_semcom_env.mixture.text_codec import TextCodec
+    from noma_semcom_env.mixture.transceiver import Transceiver
+    from noma_semcom_env.recovery.perceptual import PerceptualDistance
+    from noma_semcom_env.zoo.loading import load_model, models_digest
+
+    preset = MixturePreset(**json.loads(key))
+    painter = load_inpainting(preset.inpainting, preset.denoising_steps, device)
+    segmenter = load_prompted_model("sam", preset.segment_anything)
+    clip = load_prompted_model("clip", preset.clip)
+    captioner = load_model("captioner", preset.captioner)
+    for model, _ in (segmenter, captioner, clip):
+        model.to(device)
+    return Transceiver(
+        SwinJSCC.load(preset.image_codec).to(device),
+        TextCodec.load(preset.text_codec).to(device),
+        painter.pipeline.tokenizer,
+        painter,
+        ClipScore(*clip),
+        RegionFinder(segmenter),
+        partial(write_captions, *captioner),
+        partial(encode_mask, preset.codebook),
+        PerceptualDistance(),
+        tuple(json.loads(Path(preset.codebook).read_text())["labels"]),
+        {
+            "models": preset.name,
+            "models_sha256": models_digest([*preset.sources]),
+            "denoising_steps": preset.denoising_steps,
+        },
+    )
+
+
+def encode_mask(codebook: str, mask: np.ndarray) -> Sized:
+    """The code of an (H, W) bool mask, whose length is its bits, by the codebook in a file.
+
+    A receiver of regions needs no class: that of the first one costs its few bits.
+    """
+    book = _codebook(codebook)
+    code: Sized = book.encode_mask(book.labels[0], mask)
+    return code
+
+
+@lru_cache(maxsize=4)
+def _codebook(path: str) -> Any:
+    from noma_semcom_env.semantics.coding import Codebook
+
+    return Codebook.load(path)
+
+
+def load_prompted_model(kind: str, source: str, allow_bin: bool = False) -> tuple[Any, Any]:
+    """Load a SAM or a CLIP for inference, with the checks of :mod:`~noma_semcom_env.zoo.loading`.
+
+    Args:
+        kind: ``"sam"`` or ``"clip"``.
+        source: Folder or hub id.
+        allow_bin: Whether weights may come from a ``.bin`` pickle where there are no safetensors; only plain tensors
+            are taken from it.
+
+    Returns:
+        The model in float32 and evaluation mode, without gradients, and its processor.
+
+    Raises:
+        ModelLoadError: If the source does not hold such a model, complete and unchanged.
+    """
+    import transformers
+
+    from noma_semcom_env.zoo.hub import Layout, explained
+    from noma_semcom_env.zoo.loading import _find_unchanged, _load_part, _without_progress_bars
+
+    processor_files = ("preprocessor_config.json", "processor_config.json")
+    layout = Layout("config.json", ("model_type", kind), {"": "transformers"}, (processor_files,))
+    model_class, processor_class = {"sam": ("SamModel", "SamProcessor"), "clip": ("CLIPModel", "CLIPProcessor")}[kind]
+    with _without_progress_bars("transformers"):
+        folder, weights = _find_unchanged(source, layout, kind, allow_bin)
+        model = _load_part(getattr(transformers, model_class), folder, "", weights[""])
+    with explained(f"cannot load the processor from {str(folder)!r}", "fetch its files again"):
+        processor = getattr(transformers, processor_class).from_pretrained(folder, local_files_only=True)
+    return model, processor
+
+
+def write_captions(model: Any, processor: Any, images: np.ndarray, max_new_tokens: int = 32) -> list[str]:
+    """Captions of (B, H, W, 3) uint8 images by a BLIP captioner, the likeliest word at each step."""
+    import torch
+
+    if not len(images):
+        return []
+    with torch.inference_mode():
+        pixels = processor(images=list(images), return_tensors="pt").pixel_values.to(model.device, model.dtype)
+        ids = model.generate(pixel_values=pixels, max_new_tokens=max_new_tokens, num_beams=1, do_sample=False)
+    texts: Sequence[str] = processor.batch_decode(ids, skip_special_tokens=True)
+    return [text.strip() for text in texts]
