@@ -9,14 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import gymnasium as gym
 import numpy as np
 
 import noma_semcom_env  # noqa: F401  (registers the environments)
-from noma_semcom_agents.oracle import Optimum, Oracle
+from noma_semcom_agents.oracle import Oracle
 from noma_semcom_agents.policies import Policy
+from noma_semcom_agents.search import Optimum
+
+if TYPE_CHECKING:
+    from noma_semcom_env.features import FeatureBank
+    from noma_semcom_env.scenario import Scenario
 
 ENVIRONMENT: Final = "NomaSemCom-v0"
 RESAMPLES: Final = 2000
@@ -209,8 +214,18 @@ def rollout(contender: Contender, knobs: Knobs, episodes: int, seed: int) -> tup
     return Record(contender.name, **whole), faced
 
 
-def make_oracle(knobs: Knobs, pruned: bool = False) -> Oracle:
-    """The oracle of an environment with these keywords.
+def make_oracle(knobs: Knobs, pruned: bool = False, near_first: bool = False) -> Oracle:
+    """The oracle of an environment with these keywords; the other arguments are those of :class:`Oracle`.
+
+    Raises:
+        ValueError: If the environment's recovery is no full table.
+    """
+    scenario, lpips, bank = full_table(knobs)
+    return Oracle(scenario, lpips, bank, pruned, near_first)
+
+
+def full_table(knobs: Knobs) -> tuple[Scenario, np.ndarray, FeatureBank]:
+    """Scenario, LPIPS (I, 2**F) of every subset, and features of the images of an environment with these keywords.
 
     Raises:
         ValueError: If the environment's recovery is no full table.
@@ -219,8 +234,8 @@ def make_oracle(knobs: Knobs, pruned: bool = False) -> Oracle:
     dynamics: Any = env.unwrapped.dynamics  # type: ignore[attr-defined]
     env.close()
     if not getattr(dynamics.recovery, "is_full", hasattr(dynamics.recovery, "mean")):
-        raise ValueError("the oracle needs the LPIPS of every subset; use recovery='table' and a full table")
-    return Oracle(dynamics.scenario, dynamics.recovery.mean, dynamics.bank, pruned)
+        raise ValueError("the LPIPS of every subset is needed; use recovery='table' and a full table")
+    return dynamics.scenario, dynamics.recovery.mean, dynamics.bank
 
 
 def _rollout(contender: Contender, knobs: Knobs, count: int, seed: int) -> dict[str, np.ndarray]:

@@ -19,9 +19,10 @@ import numpy as np
 from rich.table import Table
 
 from noma_semcom_agents.evaluation import Contender, rollout
-from noma_semcom_agents.oracle import Optimum, Oracle
+from noma_semcom_agents.oracle import Oracle
 from noma_semcom_agents.report import make_console, write_rows
 from noma_semcom_agents.schemes import AllSelection
+from noma_semcom_agents.search import Optimum
 from noma_semcom_env import RecoveryTable, Scenario, load_table
 from noma_semcom_env.recovery.subsets import subset_numbers
 

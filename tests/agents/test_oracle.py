@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 
 from noma_semcom_agents.evaluation import make_oracle
-from noma_semcom_agents.oracle import Oracle, Staircases
+from noma_semcom_agents.oracle import Oracle
+from noma_semcom_agents.staircases import Staircases
 from noma_semcom_env import FeatureBank, Scenario
+from noma_semcom_env.link.decoding_order import exhaustive_latency_order
+from noma_semcom_env.link.orthogonal import time_division
+from noma_semcom_env.transmission import near_first
 
 WIDTH = {1: 4, 2: 3, 3: 3}
 
@@ -103,6 +107,60 @@ def test_oracle_equals_brute_force(seed: int) -> None:
     assert not (found.selection[0] & ~allowed[images]).any()
 
 
+LINKS = {"noma": exhaustive_latency_order, "short": exhaustive_latency_order, "tdma": time_division, "near": near_first}
+
+
+@pytest.mark.parametrize(
+    ("kind", "users", "width"), [*((kind, users, 3) for kind in LINKS for users in (1, 2, 3)), ("noma", 6, 2)]
+)
+@pytest.mark.parametrize("seed", range(6))
+def test_oracle_equals_the_best_of_all_selections(kind: str, users: int, width: int, seed: int) -> None:
+    rng = np.random.default_rng([seed, users])
+    antennas = int(rng.integers(1, 4))
+    bank, lpips = random_bank(4, width, rng)
+    scenario = Scenario(
+        num_users=users,
+        num_antennas=antennas,
+        lpips_weight=float(rng.choice([0.2, 0.5, 0.9])),
+        latency_ref_s=float(10 ** rng.uniform(-4, -2)),
+        max_latency_s=float(10 ** rng.uniform(-4.5, -2)) if seed % 2 else None,
+        violation_penalty=float(rng.choice([0.0, 0.01, 1.0])),
+        access="tdma" if kind == "tdma" else "noma",
+        blocklength="normal" if kind == "short" or (kind == "tdma" and seed % 2) else None,
+        error_probability=1e-2,
+    )
+    shape = (users, antennas)
+    channel = (rng.normal(size=shape) + 1j * rng.normal(size=shape)) * 10 ** rng.uniform(-6, -5, (users, 1))
+    images = rng.integers(0, len(bank), users)
+    distances = rng.uniform(50, 200, users)
+    link = (channel, scenario.power_w, scenario.noise_power_w, scenario.bandwidth_hz)
+    oracle = Oracle(scenario, lpips, bank, near_first=kind == "near")
+    steps = dict(zip(("channel", "power_w", "noise_power_w"), link[:3], strict=True))
+    found = oracle.solve(steps | {"image_index": images, "distances_m": distances})
+
+    members = (np.arange(1 << width)[:, None] >> np.arange(width)) & 1
+    chosen = np.array(list(itertools.product(*(np.flatnonzero(np.isfinite(lpips[i])) for i in images))))
+    demand = np.take_along_axis((members @ bank.size_bits.T).T[images].T, chosen, axis=0).astype(float)
+    options = {} if scenario.blocklength is None else {"error_probability": scenario.error_probability}
+    place = (distances,) if kind == "near" else ()
+    every = [np.broadcast_to(one, (len(chosen), *np.shape(one))) for one in link]
+    latency = LINKS[kind](*every, demand, *place, **options).latency_s
+    value = oracle.value(lpips[images, chosen], latency)
+    assert found.objective[0] == pytest.approx(value.min(), rel=1e-9, abs=1e-12)
+
+
+def test_orders_other_than_the_best_cost(table_paths: dict[str, Path]) -> None:
+    knobs = {"images": str(table_paths["test"]), "num_users": 3, "latency_ref_s": 1e-4}
+    envs = gym.make_vec("NomaSemCom-v0", num_envs=40, vectorization_mode="vector_entry_point", **knobs)
+    _, info = envs.reset(seed=7)
+    envs.close()
+    best, near = make_oracle(knobs), make_oracle(knobs, near_first=True)
+    assert (best.name, near.name) == ("Oracle", "Oracle (near first)")
+    gap = near.solve(info["privileged"]).objective - best.solve(info["privileged"]).objective
+    assert (gap >= -1e-12).all()
+    assert (gap > 1e-6).any()
+
+
 @pytest.mark.parametrize("users", [1, 3, 4, 6])
 def test_environment_pays_what_the_oracle_claims(users: int, table_paths: dict[str, Path]) -> None:
     knobs = {"images": str(table_paths["test"]), "num_users": users, "latency_ref_s": 1e-4}
@@ -138,7 +196,7 @@ def test_more_steps_at_once_give_the_same(table_paths: dict[str, Path], monkeypa
     envs.close()
     oracle = make_oracle(knobs)
     together = oracle.solve(info["privileged"])
-    monkeypatch.setattr("noma_semcom_agents.oracle._CANDIDATES_AT_ONCE", 1)
+    monkeypatch.setattr("noma_semcom_agents.search._NUMBERS_AT_ONCE", 1)
     alone = oracle.solve(info["privileged"])
     np.testing.assert_array_equal(together.selection, alone.selection)
     np.testing.assert_array_equal(together.objective, alone.objective)
@@ -153,8 +211,12 @@ def test_staircase_keeps_the_best_subset_of_every_budget() -> None:
         bits = members @ bank.size_bits[image]
         for budget in range(0, int(bits.max()) + 2, 7):
             fits = np.isfinite(lpips[image]) & (bits <= budget)
-            index = stairs.find(np.array(image), np.array(float(budget)))
-            assert stairs.lpips.ravel()[index] == lpips[image, fits].min()
+            step = np.searchsorted(stairs.bits[image], budget, side="right") - 1
+            assert stairs.lpips[image, step] == lpips[image, fits].min()
+            assert bits[stairs.subset[image, step]] == stairs.bits[image, step]
+        last = stairs.count[image] - 1
+        assert np.isfinite(stairs.bits[image]).sum() == last + 1
+        assert (np.diff(stairs.lpips[image, : last + 1]) < 0).all()
 
 
 def test_oracle_refuses_what_it_cannot_solve(table_paths: dict[str, Path]) -> None:
@@ -163,3 +225,11 @@ def test_oracle_refuses_what_it_cannot_solve(table_paths: dict[str, Path]) -> No
         Oracle(Scenario(), lpips[:, :8], bank)
     with pytest.raises(ValueError, match="weighted_sum"):
         Oracle(Scenario(reward=lambda lpips, latency_s, scenario: None), lpips, bank)
+    with pytest.raises(ValueError, match=r"sic_residual=0.0 alone, not 0.1: rates then depend"):
+        Oracle(Scenario(sic_residual=0.1), lpips, bank)
+    with pytest.raises(ValueError, match="backlog=False alone"):
+        Oracle(Scenario(backlog=True), lpips, bank)
+    with pytest.raises(ValueError, match="not 'fdma'"):
+        Oracle(Scenario(access="fdma"), lpips, bank)
+    with pytest.raises(ValueError, match="near_first=True contradicts access='tdma'"):
+        Oracle(Scenario(access="tdma"), lpips, bank, near_first=True)
