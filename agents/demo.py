@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from noma_semcom_agents.evaluation import Contender, Evaluation, Knobs, evaluate
+from noma_semcom_agents.lineup import EVALUATION_SEED, common_knobs, contenders_of, read_runs
 from noma_semcom_agents.report import make_console, print_tables, write_results
-from noma_semcom_agents.runs import EVALUATION_SEED, RECORD, contenders, train_policy
+from noma_semcom_agents.runs import Request, clear_run, train_policy
 from noma_semcom_agents.schemes import AllSelection, RandomSelection
 from noma_semcom_env import Scenario
 
@@ -53,18 +53,19 @@ def run_demo(
         raise ValueError(f"knobs holds {sorted(taken)}; the demo has image sets of its own, see images")
     folder, console, start = Path(output).resolve(), make_console(), perf_counter()
     console.print(f"Training IM-PPO, at most {steps} steps or {seconds or np.inf:.0f} s, on images {sets['policy']!r}.")
-    training = train_policy(
-        folder, seed, steps, seconds, {**knobs, "images": sets["policy"]}, sets["validation"], progress
-    )
+    clear_run(folder)
+    fields = {**knobs, "images": sets["policy"]}
+    request = Request(seed=seed, steps=steps, seconds=seconds, knobs=fields, validation=sets["validation"])
+    training = train_policy(folder, request, progress)
     console.print(
         f"Evaluating on {episodes} episodes of images {sets['test']!r}, the same random numbers for everyone."
     )
-    test = {**knobs, "images": sets["test"]}
-    evaluation = evaluate(contenders(training.policy), test, episodes, EVALUATION_SEED)
+    runs = read_runs([folder], sets["test"])
+    test = common_knobs(runs, sets["test"], knobs)
+    evaluation = evaluate(contenders_of(runs, test), test, episodes, EVALUATION_SEED)
     print_tables(evaluation, training.policy.name, console, f"{episodes} episodes of test images")
-    record = json.loads((folder / RECORD).read_text())
     evaluated = {"episodes": episodes, "evaluation_seed": EVALUATION_SEED, "images": sets["test"]}
-    files = write_results(evaluation, training.policy.name, folder, {**record, "evaluation": evaluated})
+    files = write_results(evaluation, training.policy.name, folder, {**runs[0].record, "evaluation": evaluated})
     console.print("Drawing the learning curve and one transmission.")
     files += draw(training, test, folder)
     console.print(f"Done in {perf_counter() - start:.0f} s. Results:")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
-import math
-import platform
+import os
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from noma_semcom_agents.evaluation import Evaluation, Interval
+from noma_semcom_agents.provenance import git_state, versions, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +24,6 @@ COLUMNS: Final = {
 }
 """Statistic to heading, factor and format."""
 
-PACKAGES: Final = ("noma-semcom-env", "numpy", "gymnasium", "ray", "torch", "diffusers", "transformers")
 _WIDTH: Final = 132
 
 
@@ -97,32 +94,24 @@ def write_results(evaluation: Evaluation, subject: str, folder: Path, configurat
     content = {
         "configuration": dict(configuration),
         "versions": versions(),
+        "git": git_state(),
         "policies": {name: {key: _numbers(one) for key, one in s.items()} for name, s in summaries.items()},
         "reward_minus": {name: _numbers(gap) for name, gap in differences(evaluation, subject).items()},
         "columns": ["value", "low", "high"],
         "subject": subject,
     }
-    (folder / "results.json").write_text(json.dumps(_jsonable(content), indent=2, allow_nan=False) + "\n")
+    write_json(content, folder / "results.json")
     return [folder / "results.csv", folder / "results.json"]
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write rows of the same keys as CSV, the keys as its first line."""
-    with path.open("w", newline="") as file:
+    """Write rows of the same keys as CSV, the keys as its first line, by a temporary file that is renamed."""
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on; those not installed are left out."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    os.replace(part, path)
 
 
 def _cell(one: Interval, factor: float, form: str) -> str:
@@ -132,12 +121,3 @@ def _cell(one: Interval, factor: float, form: str) -> str:
 
 def _numbers(one: Interval) -> tuple[float, float, float]:
     return one.value, one.low, one.high
-
-
-def _jsonable(value: Any) -> Any:
-    """The value with null for every number that JSON does not know."""
-    if isinstance(value, Mapping):
-        return {key: _jsonable(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,7 +11,7 @@ import numpy as np
 
 from noma_semcom_agents.evaluation import Contender, Knobs
 from noma_semcom_agents.pictures import Step, capture_step, draw_transmission
-from noma_semcom_agents.report import versions
+from noma_semcom_agents.provenance import versions
 from noma_semcom_env import Scenario
 from noma_semcom_env.recovery.live import LiveRecovery
 from noma_semcom_env.recovery.pipeline import load_recovery

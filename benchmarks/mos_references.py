@@ -31,7 +31,7 @@ def measure(images: str, training: str, channel: str, episodes: int, seed: int =
         episodes: Of 20 steps each.
         seed: Of the first episode.
     """
-    knobs = {"images": images, "channel": channel}
+    knobs: dict[str, Any] = {"images": images, "channel": channel}
     env = gym.make(ENVIRONMENT, **knobs)
     dynamics: Any = env.unwrapped.dynamics  # type: ignore[attr-defined]
     policies = references(dynamics, load_mixture_table(training))
@@ -62,9 +62,8 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=256)
     parser.add_argument("--csv", type=Path)
     given = parser.parse_args()
-    rows = [
-        row for channel in ("awgn", "rayleigh") for row in measure(given.images, given.training, channel, given.episodes)
-    ]
+    asked = given.images, given.training
+    rows = [row for channel in ("awgn", "rayleigh") for row in measure(*asked, channel, given.episodes)]
     shown = Table(title=f"References of {ENVIRONMENT} on {given.images}, {given.episodes} episodes")
     numbers = [name for name in rows[0] if name not in ("channel", "reference", "reward", "low", "high")]
     for heading in ("channel", "reference", "reward", *numbers):

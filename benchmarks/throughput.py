@@ -25,7 +25,7 @@ import numpy as np
 from rich.table import Table
 
 import noma_semcom_env  # noqa: F401  (registers the environments)
-from noma_semcom_agents.cli import read_knobs
+from noma_semcom_agents.commands.options import read_knobs
 from noma_semcom_agents.report import make_console, write_rows
 from noma_semcom_env import ENVIRONMENTS
 

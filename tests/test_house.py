@@ -47,9 +47,14 @@ LIGHT = (
     "noma_semcom_env.transmission",
     "noma_semcom_env.wrappers",
     "noma_semcom_agents",
+    "noma_semcom_agents.bandit",
+    "noma_semcom_agents.boosting",
     "noma_semcom_agents.mixture_references",
     "noma_semcom_agents.oracle",
+    "noma_semcom_agents.references",
     "noma_semcom_agents.schemes",
+    "noma_semcom_agents.searching",
+    "noma_semcom_agents.statistics",
 )
 # NumPy, Gymnasium and what they require.
 CORE = {"cloudpickle", "farama_notifications", "gymnasium", "numpy", "typing_extensions"}

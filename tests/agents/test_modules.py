@@ -1,8 +1,9 @@
-"""The masked Bernoulli distribution against torch's own, and what the shared network must not depend on."""
+"""The RLModule: masks in every phase, both forms of action, one or several agents, and critics of any scale."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -11,139 +12,116 @@ import torch
 from ray.rllib.core.columns import Columns
 
 import noma_semcom_env  # noqa: F401  (registers the environments)
-from noma_semcom_agents.modules import MaskedBernoulli, SelectionModule, SharedNet, alignment_of
+from noma_semcom_agents.distributions import MaskedBernoulli
+from noma_semcom_agents.imppo import AgentConfig, layout_of
+from noma_semcom_agents.modules import ScaledCritic, TransmissionModule
+from noma_semcom_env.envs.rllib import NomaSemComMultiAgentEnv
 
-USERS, WIDTH, ANTENNAS, LABELS = 3, 6, 2, 16
-
-
-@pytest.fixture(scope="module")
-def envs(table_paths: dict[str, Path]) -> gym.vector.VectorEnv:
-    return gym.make_vec(
-        "NomaSemCom-v0",
-        num_envs=5,
-        vectorization_mode="vector_entry_point",
-        num_users=USERS,
-        num_antennas=ANTENNAS,
-        images=str(table_paths["policy"]),
-    )
+CONFIG = {"network": "equivariant", "width": 16, "label_width": 4, "labels": 16, "credit": "feature"}
+BATCH = 5
 
 
-@pytest.fixture
-def observation(envs: gym.vector.VectorEnv) -> dict[str, torch.Tensor]:
-    """The second observation of five episodes, so that a decoding order is there to see."""
-    first, _ = envs.reset(seed=4)
-    return {name: torch.as_tensor(value) for name, value in envs.step(first["action_mask"])[0].items()}
+def look(env_id: str, path: Path) -> tuple[dict[str, gym.Space[Any]], dict[str, torch.Tensor]]:
+    """Spaces of an environment, and what five of it see first."""
+    knobs = {"images": str(path), "num_users": 3}
+    envs = gym.make_vec(env_id, num_envs=BATCH, vectorization_mode="vector_entry_point", **knobs)
+    seen = {name: torch.as_tensor(value) for name, value in envs.reset(seed=4)[0].items()}
+    envs.close()
+    return {"observation_space": envs.single_observation_space, "action_space": envs.single_action_space}, seen
 
 
-def draw(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    logits = 2 * torch.randn(7, 9, generator=generator)
-    return logits, logits + torch.randn(7, 9, generator=generator), (torch.rand(7, 9, generator=generator) < 0.6).int()
-
-
-def test_distribution_agrees_with_torch_on_allowed_bits() -> None:
-    logits, others, mask = draw(0)
-    ours, second = (MaskedBernoulli.from_logits(torch.cat([one, mask], -1)) for one in (logits, others))
-    bits = ours.sample()
-    for row in range(len(logits)):
-        on = mask[row].bool()
-        theirs, theirs_second = (torch.distributions.Bernoulli(logits=one[row, on]) for one in (logits, others))
-        torch.testing.assert_close(ours.logp(bits)[row], theirs.log_prob(bits[row, on].float()).sum())
-        torch.testing.assert_close(ours.entropy()[row], theirs.entropy().sum())
-        divergence = torch.distributions.kl_divergence(theirs, theirs_second).sum()
-        torch.testing.assert_close(ours.kl(second)[row], divergence)
-    torch.testing.assert_close(ours.kl(ours), torch.zeros(7))
-
-
-def test_forbidden_bits_are_never_set_and_do_not_count() -> None:
-    logits, _, mask = draw(1)
-    ours = MaskedBernoulli(logits, mask)
-    bits = ours.sample(sample_shape=(400,))
-    assert bits.dtype == torch.int8
-    assert bits.shape == (400, 7, 9)
-    assert not (bits * (1 - mask)).any()
-    assert not (ours.to_deterministic().sample() * (1 - mask)).any()
-    torch.testing.assert_close(ours.logp(bits[0]), ours.logp(bits[0] | (1 - mask)))
-    # Five standard deviations of a mean of 400 coins.
-    assert (bits.float().mean(0) - torch.sigmoid(logits) * mask).abs().max() < 5 * 0.5 / 20
-
-
-def test_deterministic_bits_are_the_likeliest() -> None:
-    logits, _, mask = draw(2)
-    ours = MaskedBernoulli(logits, mask)
-    best = ours.logp(ours.to_deterministic().sample())
-    assert (best >= ours.logp(ours.sample(sample_shape=(30,))) - 1e-6).all()
-
-
-def permuted(
-    observation: dict[str, torch.Tensor], users: torch.Tensor, features: torch.Tensor
-) -> dict[str, torch.Tensor]:
-    """The same situations with users and features numbered otherwise."""
-    batch, moved = len(observation["snr"]), {}
-    for name, value in observation.items():
-        if name == "bandwidth":
-            moved[name] = value
-        elif value.shape[1] == USERS * WIDTH:
-            moved[name] = value.view(batch, USERS, WIDTH)[:, users][:, :, features].reshape(batch, -1)
-        else:
-            moved[name] = value.view(batch, USERS, -1)[:, users].reshape(batch, -1)
-    return moved
-
-
-def test_shared_network_does_not_depend_on_numbering(observation: dict[str, torch.Tensor]) -> None:
+@pytest.mark.parametrize("network", ["equivariant", "mlp"])
+@pytest.mark.parametrize("credit", ["feature", "step"])
+@pytest.mark.parametrize("env_id", ["NomaSemCom-v0", "NomaSemComModelFree-v0"])
+def test_masks_hold_in_every_phase(env_id: str, credit: str, network: str, table_paths: dict[str, Path]) -> None:
     torch.manual_seed(0)
-    users, features = torch.tensor([2, 0, 1]), torch.tensor([3, 5, 0, 1, 4, 2])
-    actor = SharedNet(LABELS, width=16, label_width=4, pooled=False)
-    critic = SharedNet(LABELS, width=16, label_width=4, pooled=True)
-    other = permuted(observation, users, features)
-    logits = actor(observation).view(-1, USERS, WIDTH)
-    assert logits.std() > 1e-3
-    torch.testing.assert_close(actor(other).view(-1, USERS, WIDTH), logits[:, users][:, :, features])
-    torch.testing.assert_close(critic(other), critic(observation))
+    spaces, seen = look(env_id, table_paths["policy"])
+    module = TransmissionModule(**spaces, model_config={**CONFIG, "network": network, "credit": credit})
+    batch: dict[str, Any] = {Columns.OBS: seen}
+    mask = seen["action_mask"]
 
+    def bits(action: Any) -> torch.Tensor:
+        return action["selection"] if env_id == "NomaSemComModelFree-v0" else action
 
-def test_alignment_is_the_squared_inner_product() -> None:
-    rng = np.random.default_rng(0)
-    channel = rng.standard_normal((4, USERS, ANTENNAS, 2)).view(complex)[..., 0]
-    unit = channel / np.linalg.norm(channel, axis=-1, keepdims=True)
-    expected = np.abs(np.einsum("bkn,bjn->bkj", unit.conj(), unit)) ** 2
-    parts = torch.as_tensor(np.concatenate([unit.real, unit.imag], axis=-1))
-    np.testing.assert_allclose(alignment_of(parts).numpy(), expected, rtol=1e-12)
-
-
-@pytest.mark.parametrize("network", ["shared", "mlp"])
-def test_module_masks_in_every_phase(
-    network: str, envs: gym.vector.VectorEnv, observation: dict[str, torch.Tensor]
-) -> None:
-    torch.manual_seed(0)
-    config = {"network": network, "width": 16, "label_width": 4, "labels": LABELS}
-    spaces = {"observation_space": envs.single_observation_space, "action_space": envs.single_action_space}
-    module = SelectionModule(**spaces, model_config=config)
-    batch, mask = {Columns.OBS: observation}, observation["action_mask"]
-    actions = module.forward_inference(batch)[Columns.ACTIONS]
-    assert actions.shape == mask.shape
-    assert not (actions * (1 - mask)).any()
+    greedy = module.forward_inference(batch)[Columns.ACTIONS]
+    assert not (bits(greedy) * (1 - mask)).any()
     for inputs in (module.forward_exploration(batch), module.forward_train(batch)):
-        sampled = MaskedBernoulli.from_logits(inputs[Columns.ACTION_DIST_INPUTS]).sample(sample_shape=(50,))
+        law = module.action_dist_cls.from_logits(inputs[Columns.ACTION_DIST_INPUTS])
+        sampled = bits(law.sample(sample_shape=(50,)))
         assert not (sampled * (1 - mask)).any()
-        assert sampled.float().mean() > 0.2
-    assert module.compute_values(batch).shape == (5,)
+        # Untrained, a bit that is allowed is set about every second time.
+        assert 0.4 < sampled.float().sum() / (50 * mask.sum()) < 0.6
+        batch[Columns.ACTIONS] = law.sample()
+    assert module.compute_values(batch).shape == (BATCH,)
+    if env_id == "NomaSemComModelFree-v0":
+        assert all(part.abs().max() <= 1.0 for part in greedy.values())
+        assert {name: part.shape for name, part in greedy.items()} == {
+            name: (BATCH, *space.shape) for name, space in spaces["action_space"].items()
+        }
 
 
-def test_unknown_network_and_foreign_spaces_are_refused(envs: gym.vector.VectorEnv) -> None:
-    spaces = {"observation_space": envs.single_observation_space, "action_space": envs.single_action_space}
-    with pytest.raises(Exception, match="network='transformer'|deprecated"):
-        SelectionModule(**spaces, model_config={"network": "transformer", "width": 4})
-    foreign = spaces | {"observation_space": gym.spaces.Dict({"snr": gym.spaces.Box(-1, 1, (3,))})}
-    with pytest.raises(ValueError, match="network='shared' reads .*'action_mask'"):
-        SelectionModule(**foreign, model_config={"network": "shared", "width": 4})
+def test_one_of_several_agents_is_an_uplink_of_one_user(table_paths: dict[str, Path]) -> None:
+    """A module for an agent computes from its flat observation what the single form's would for one user."""
+    knobs = {"images": str(table_paths["policy"]), "num_users": 2}
+    env = NomaSemComMultiAgentEnv(knobs)
+    seen, _ = env.reset(seed=1)
+    layout = layout_of(NomaSemComMultiAgentEnv, knobs)
+    module = TransmissionModule(
+        observation_space=env.observation_spaces["su_0"],
+        action_space=env.action_spaces["su_0"],
+        model_config={**CONFIG, **layout},
+    )
+    agents = {name: torch.as_tensor(np.stack([seen[agent][name] for agent in env.agents])) for name in seen["su_0"]}
+    logits = module.forward_train({Columns.OBS: agents})[Columns.ACTION_DIST_INPUTS]
+    parts = {name: agents["observation"][:, start:stop] for name, (start, stop) in layout["slices"].items()}
+    torch.testing.assert_close(
+        MaskedBernoulli.from_logits(logits).logits, module.actor({**parts, "action_mask": agents["action_mask"]})
+    )
+    assert parts["size"].shape == agents["action_mask"].shape
+    assert parts["snr"].shape == (2, 1)
 
 
-def test_shared_network_carries_over_to_other_numbers_of_users_and_antennas(table_paths: dict[str, Path]) -> None:
+def test_layout_names_what_spaces_do_not_tell(table_paths: dict[str, Path]) -> None:
+    knobs = {"images": str(table_paths["policy"])}
+    assert layout_of("noma_semcom_env:NomaSemCom-v0", knobs) == {"labels": 16}
+    slices = layout_of(NomaSemComMultiAgentEnv, knobs)["slices"]
+    assert {stop - start for start, stop in (slices["snr"], slices["bandwidth"])} == {1}
+    assert max(stop for _, stop in slices.values()) == 4 * 6 + 4 + 3
+    assert layout_of("CartPole-v1", {}) == {"labels": 1}
+
+
+def test_observations_without_a_mask_are_refused() -> None:
+    spaces = {"observation_space": gym.spaces.Dict({"snr": gym.spaces.Box(-1, 1, (3,))})}
+    with pytest.raises(ValueError, match=r"observations hold \['snr'\], but no action_mask"):
+        TransmissionModule(**spaces, action_space=gym.spaces.MultiBinary(6), model_config=CONFIG)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 40.0])
+def test_a_critic_takes_its_scale_from_the_first_rewards(scale: float, table_paths: dict[str, Path]) -> None:
     torch.manual_seed(0)
-    actor = SharedNet(LABELS, width=16, label_width=4, pooled=False)
-    for users, antennas in ((1, 1), (2, 3), (5, 2)):
-        envs = gym.make_vec("NomaSemCom-v0", 4, images=str(table_paths["test"]), num_users=users, num_antennas=antennas)
-        observation = {name: torch.as_tensor(value) for name, value in envs.reset(seed=1)[0].items()}
-        envs.close()
-        assert actor(observation).shape == (4, users * WIDTH)
+    spaces, seen = look("NomaSemCom-v0", table_paths["policy"])
+    critic: ScaledCritic = TransmissionModule(**spaces, model_config=CONFIG).critic
+    rewards = scale * (torch.randn(400) - 3.0)
+    critic.fit_scale(rewards)
+    critic.fit_scale(100 * rewards)
+    value = critic(seen, seen["action_mask"])
+    assert ((value / scale + 3.0).abs() < 1.0).all()
+    without, within = critic.without_and_with(seen, seen["action_mask"])
+    rows, bits = torch.nonzero(seen["action_mask"]).T
+    torch.testing.assert_close(within[rows, bits], value[rows], rtol=1e-4, atol=1e-5 * scale)
+    assert (without[rows, bits] != value[rows]).any()
+    assert critic.state_dict()["scale"] == pytest.approx(float(rewards.std()))
+
+
+def test_settings_that_contradict_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"credit='feature' knows no later rewards, so gamma=0.9 must be 0"):
+        AgentConfig().training(gamma=0.9).validate()
+    with pytest.raises(ValueError, match="credit='bit' is unknown; choose one of 'feature', 'step'"):
+        AgentConfig().training(credit="bit").validate()
+    with pytest.raises(ValueError, match="network='cnn' is unknown"):
+        AgentConfig().network("cnn").validate()
+    with pytest.raises(ValueError, match=r"model_config=\{'widht': 3\} must hold network, width, label_width"):
+        AgentConfig().rl_module(model_config={"widht": 3}).validate()
+    AgentConfig().training(gamma=0.9, credit="step").validate()
+    config = AgentConfig().network(width=32)
+    assert {name: config.model_config[name] for name in ("network", "width")} == {"network": "equivariant", "width": 32}

@@ -1,0 +1,1 @@
+"""The commands of ``noma-semcom``, one a module; :mod:`noma_semcom_agents.cli` puts them together."""

@@ -1,0 +1,184 @@
+"""Who is compared with whom: trained runs, each in the environment that it is meant for, and references beside them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from noma_semcom_agents.evaluation import FAIR_KNOBS, Contender, Knobs
+from noma_semcom_agents.references import NEAR_FIRST, GreedySelection
+from noma_semcom_agents.roster import find_agent, unknown
+from noma_semcom_agents.runs import read_record
+from noma_semcom_agents.schemes import AllSelection, NoSelection, RandomSelection
+from noma_semcom_env import load_table
+
+EVALUATION_SEED: Final = 2_000_000
+"""Evaluation episode i is drawn from this plus i."""
+
+_OF_THE_EVALUATION: Final = ("images", "image_ids", "episode_length")
+"""Scenario fields that a training and an evaluation may differ in."""
+
+LOCATION: Final = "location"
+
+
+def _greedy(training: Knobs) -> Contender:
+    return Contender(GreedySelection.fit(training))
+
+
+def _predictor(training: Knobs) -> Contender:
+    from noma_semcom_agents.boosting import fit_boosted
+    from noma_semcom_agents.evaluation import full_table
+    from noma_semcom_agents.searching import SearchingPolicy
+
+    return Contender(SearchingPolicy(fit_boosted(training)[0], full_table(training)[0], "Fitted predictor"))
+
+
+def _bandit(training: Knobs) -> Contender:
+    from noma_semcom_agents.bandit import learn_linucb
+    from noma_semcom_agents.evaluation import full_table
+    from noma_semcom_agents.searching import SearchingPolicy
+
+    return Contender(SearchingPolicy(learn_linucb(training)[0], full_table(training)[0], "LinUCB"))
+
+
+REFERENCES: Final[Mapping[str, Callable[[Knobs], Contender]]] = {
+    "all": lambda _: Contender(AllSelection(), {"prune": False}),
+    "random": lambda _: Contender(RandomSelection(), {"prune": False}),
+    "none": lambda _: Contender(NoSelection()),
+    "greedy": _greedy,
+    "linucb": _bandit,
+    "predictor": _predictor,
+}
+"""Name to what makes the reference from the keywords of the training environment; the last three learn from it."""
+
+PLAIN: Final = ("all", "random", LOCATION)
+"""References that need no training of their own."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training that was left in a folder.
+
+    Attributes:
+        folder: Where.
+        record: Its ``run.json``.
+        label: How tables call it.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+    label: str
+
+    @property
+    def title(self) -> str:
+        """Of the agent."""
+        return find_agent(self.record["agent"]).title
+
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """Every scenario field but those that contenders may differ in; images as in training."""
+        return {name: value for name, value in self.record["scenario"].items() if name not in FAIR_KNOBS}
+
+    @property
+    def own_knobs(self) -> dict[str, Any]:
+        """The fields that contenders may differ in, as they were in training."""
+        return {name: value for name, value in self.record["scenario"].items() if name in FAIR_KNOBS}
+
+    def contender(self) -> Contender:
+        """The policy that the run ended with, in its environment.
+
+        Raises:
+            FileNotFoundError: If the run has no checkpoint yet.
+        """
+        from noma_semcom_agents.learned import LearnedPolicy
+        from noma_semcom_agents.training import CHECKPOINT
+
+        return Contender(
+            LearnedPolicy.from_checkpoint(self.folder / CHECKPOINT, self.title), self.own_knobs, self.label
+        )
+
+
+def read_runs(folders: Sequence[Path], images: str) -> list[Run]:
+    """The runs of some folders, each with a label of its own: the agent, with seed or folder where it takes that.
+
+    Args:
+        folders: Of trainings, each once.
+        images: Image set that they will be compared on.
+
+    Raises:
+        FileNotFoundError: If a folder holds no run.
+        ValueError: If one folder is named twice, the images have other labels than a run's, or two runs' scenarios
+            differ in what makes the task.
+    """
+    places = [folder.resolve() for folder in folders]
+    records = [read_record(folder) for folder in folders]
+    for place, times in Counter(places).items():
+        if times > 1:
+            raise ValueError(f"{place} is named {times} times; name each run once")
+    labels = [find_agent(record["agent"]).title for record in records]
+    with_seed = [f"{label}, seed {record['seed']}" for label, record in zip(labels, records, strict=True)]
+    with_place = [f"{label}, {folder}" for label, folder in zip(labels, folders, strict=True)]
+    for candidates in (with_seed, with_place):
+        often = {label for label, times in Counter(labels).items() if times > 1}
+        labels = [new if old in often else old for old, new in zip(labels, candidates, strict=True)]
+    runs = [Run(*one) for one in zip(folders, records, labels, strict=True)]
+    known = load_table(images).labels
+    for run in runs:
+        if tuple(run.record["labels"]) != known:
+            raise ValueError(f"images {images!r} have other labels than those that {run.folder} was trained on")
+    return runs
+
+
+def common_knobs(runs: Sequence[Run], images: str, knobs: Knobs) -> dict[str, Any]:
+    """The environment that runs are compared in.
+
+    Args:
+        runs: At least one.
+        images: Image set.
+        knobs: Fields that replace those of the trainings.
+
+    Raises:
+        ValueError: If two runs were trained on different tasks, in fields that ``knobs`` does not replace.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        for name, value in run.knobs.items():
+            if name not in {*_OF_THE_EVALUATION, *knobs} and value != first.knobs[name]:
+                raise ValueError(
+                    f"{run.folder} was trained with {name}={value!r}, {first.folder} with {first.knobs[name]!r}; "
+                    f"compare runs of one task, or set {name} for all of them"
+                )
+    return {**first.knobs, "image_ids": None, **knobs, "images": images}
+
+
+def contenders_of(runs: Sequence[Run], knobs: Knobs, references: Sequence[str] = PLAIN) -> list[Contender]:
+    """The runs, and references beside them.
+
+    Args:
+        runs: At least one; their policies are loaded.
+        knobs: What :func:`common_knobs` gave; fields set here hold for everyone.
+        references: Names of :data:`REFERENCES`, or ``location``: each run of IM-PPO once more, under the near-first
+            order. Those that learn do so on the first run's training images.
+
+    Raises:
+        ValueError: If a reference is unknown.
+    """
+    for name in references:
+        if name not in {*REFERENCES, LOCATION}:
+            raise ValueError(unknown("reference", name, [*REFERENCES, LOCATION]))
+    found = []
+    for run in runs:
+        own = run.contender()
+        found.append(Contender(own.policy, {k: v for k, v in own.knobs.items() if k not in knobs}, own.label))
+    training = {**knobs, "images": runs[0].record["scenario"]["images"]}
+    location = [
+        Contender(one.policy, {**one.knobs, **NEAR_FIRST}, one.label.replace(run.title, "Location-Decoding", 1))
+        for run, one in zip(runs, found, strict=True)
+        if run.record["agent"] == "im-ppo" and one.knobs.get("transmission") != NEAR_FIRST["transmission"]
+    ]
+    for name in references:
+        found += location if name == LOCATION else [REFERENCES[name](training)]
+    return found
