@@ -1,0 +1,214 @@
+"""The leaderboard: every agent and every reference on every family of ids, by regret to the oracle.
+
+    python -m noma_semcom_benchmarks.leaderboard --page docs/leaderboard.md
+    python -m noma_semcom_benchmarks.leaderboard --policy my_agent:MyPolicy
+
+Agents appear where trainings of the campaign "families" exist. References are fitted here, on policy-training images:
+the predictor, the set network and LinUCB once, on the default task, since a model of an image's LPIPS knows nothing of
+users; the greedy reference on each task. Every row of a family meets the same test episodes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from noma_semcom_agents.evaluation import Contender, Record, make_oracle, rollout
+from noma_semcom_agents.lineup import EVALUATION_SEED
+from noma_semcom_agents.references import NEAR_FIRST
+from noma_semcom_agents.roster import find_agent
+from noma_semcom_agents.runs import read_record
+from noma_semcom_agents.schemes import NoSelection
+from noma_semcom_agents.statistics import regret_interval, stratified_interval
+from noma_semcom_benchmarks.pages import columns, make_parser, publish, run_figure
+from noma_semcom_benchmarks.references import UNPRUNED, Entry, References
+from noma_semcom_benchmarks.sweeps import Measured, Scheme, learned_if_any, measure, train_quickly
+from noma_semcom_benchmarks.trainings import AGENTS, FAMILIES, Point
+
+IDS: Final = {"im-ppo": "NomaSemCom", "m-ppo": "NomaSemComUnpruned", "plain-ppo": "NomaSemComModelFree"}
+FORMS: Final = ("pruned", "near first", "pruned, near first")
+"""Restricted oracles that stand beside the oracle."""
+
+
+def trained(knobs: Mapping[str, Any], root: Path, quick: bool) -> list[Entry]:
+    """Agents whose trainings exist for a family, Location-Decoding among them.
+
+    Args:
+        knobs: Of the family.
+        root: Folder of the campaigns.
+        quick: Train IM-PPO over few steps if there is none.
+    """
+    if quick:
+        train_quickly(Point("im-ppo", knobs), root)
+    entries = []
+    for name in AGENTS:
+        for scheme in learned_if_any(find_agent(name).title, Point(name, knobs), root, "families"):
+            entries.append(_entry(scheme, scheme.name))
+            if name == "im-ppo":
+                near = {
+                    seed: Contender(one.policy, {**one.knobs, **NEAR_FIRST}) for seed, one in scheme.contenders.items()
+                }
+                title = "Location-Decoding (policy of IM-PPO)"
+                entries.append(_entry(Scheme(title, near, scheme.runs), title))
+    for own in learned_if_any("Location-Decoding", Point("im-ppo", {**knobs, **NEAR_FIRST}), root, "families"):
+        entries.append(_entry(own, own.name))
+    return entries
+
+
+def _entry(scheme: Scheme, name: str) -> Entry:
+    """The entry of runs, with the median of their times."""
+    records = [read_record(run.folder) for run in scheme.runs.values()]
+    seconds = float(np.median([one["ended"]["seconds"] for one in records]))
+    words = ["noma-semcom train", f"--agent {records[0]['agent']}"]
+    words += [f"--set {key}={value}" for key, value in records[0]["request"]["knobs"].items()]
+    words += [f"--setting {key}={value}" for key, value in records[0]["request"]["settings"].items()]
+    words += [f"--steps {records[0]['request']['steps']} --seed SEED"]
+    return Entry(name, dict(scheme.contenders), int(records[0]["ended"]["steps"]), seconds, " ".join(words))
+
+
+def load_policy(place: str) -> Entry:
+    """The entry of a user's own policy, acting on all features.
+
+    Args:
+        place: ``module:Class``, whose instances are policies and made without arguments.
+
+    Raises:
+        ValueError: If there is no such class.
+    """
+    module, sign, name = place.partition(":")
+    if not sign:
+        raise ValueError(f"policy {place!r} must have the form module:Class")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        make = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"policy {place!r} cannot be imported: {error}") from error
+    finally:
+        sys.path.pop(0)
+    policy = make()
+    return Entry(policy.name, {-1: Contender(policy, UNPRUNED)}, note=place)
+
+
+def family_rows(
+    family: str, entries: Sequence[Entry], images: str, episodes: int
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """Evaluate the entries of one family.
+
+    Args:
+        family: Key of :data:`~noma_semcom_benchmarks.trainings.FAMILIES`.
+        entries: With names of their own.
+        images: Image set.
+        episodes: Evaluation episodes.
+
+    Returns:
+        The rows by rising regret, and by name the regret (R,) of each run.
+    """
+    knobs = {**FAMILIES[family], "images": images}
+    schemes = [
+        Scheme(one.name, {seed: _labelled(c, one.name, seed) for seed, c in one.contenders.items()}, {})
+        for one in entries
+    ]
+    measured = measure(schemes, knobs, episodes)
+    for form in FORMS:
+        if f"Oracle ({form})" not in measured.evaluation.records:
+            measured.evaluation.records[f"Oracle ({form})"] = _restricted(knobs, episodes, form)
+    rows, regrets = [], {}
+    best = measured.evaluation.objective.mean(axis=1)
+    for entry in [*entries, Entry("Oracle", {}), *(Entry(f"Oracle ({form})", {}) for form in FORMS)]:
+        missed = measured.sample(entry.name, "objective").values - best
+        regrets[entry.name] = missed.mean(axis=1) / best.mean()
+        rows.append(_row(family, entry, measured, missed, best))
+    rows.sort(key=lambda row: row["regret"])
+    return rows, regrets
+
+
+def _labelled(contender: Contender, name: str, seed: int) -> Contender:
+    return Contender(contender.policy, contender.knobs, name if seed < 0 else f"{name}, seed {seed}")
+
+
+def _row(family: str, entry: Entry, measured: Measured, missed: np.ndarray, best: np.ndarray) -> dict[str, Any]:
+    agent = next((name for name in IDS if entry.name == find_agent(name).title), None)
+    suffix = "" if family == next(iter(FAMILIES)) else f"-{family}"
+    row: dict[str, Any] = {"family": family, "id": f"{IDS[agent or 'm-ppo']}{suffix}-v0", "who": entry.name}
+    row["runs"] = sum(seed >= 0 for seed in entry.contenders) or None
+    row |= columns("regret", regret_interval(missed, best))
+    for name, factor in (("reward", 1.0), ("lpips", 1.0), ("latency_s", 1e3), ("share", 1.0)):
+        row |= columns(name.replace("_s", "_ms"), (measured.sample(entry.name, name) * factor).mean())
+    row |= {"training_steps": entry.steps or None, "training_s": round(entry.seconds, 1) or None}
+    return row | {"command": entry.command or "python -m noma_semcom_benchmarks.leaderboard", "note": entry.note}
+
+
+def _restricted(knobs: Mapping[str, Any], episodes: int, form: str) -> Record:
+    """What an oracle restricted to a near-first order comes to in the evaluation's steps."""
+    oracle = make_oracle(knobs, pruned="pruned" in form, near_first=True)
+    record, faced = rollout(Contender(NoSelection()), knobs, episodes, EVALUATION_SEED)
+    shape = record.reward.shape
+    solved = oracle.solve({key: value.reshape(-1, *value.shape[2:]) for key, value in faced.items()})
+    existing = oracle.exists[faced["image_index"]].sum(axis=(2, 3))
+    late = solved.latency_s > oracle.scenario.latency_cap_s
+    return Record(
+        name=oracle.name,
+        reward=-solved.objective.reshape(shape),
+        lpips=solved.lpips.mean(axis=1).reshape(shape),
+        latency_s=np.where(np.isfinite(solved.latency_s), solved.latency_s, oracle.scenario.latency_cap_s).reshape(
+            shape
+        ),
+        share=solved.selection.sum(axis=(1, 2)).reshape(shape) / existing,
+        violations=late.astype(np.int64).reshape(shape),
+    )
+
+
+def together(regrets: Mapping[str, Mapping[str, np.ndarray]]) -> list[dict[str, Any]]:
+    """One line for everyone who is in every family: regret over all of them, runs drawn within each."""
+    rows = []
+    for name in next(iter(regrets.values())):
+        scores = [one[name] for one in regrets.values() if name in one]
+        if len(scores) < len(regrets) or name == "Oracle":
+            continue
+        least = min(len(one) for one in scores)
+        interval = stratified_interval(np.stack([one[:least] for one in scores], axis=1))
+        rows.append({"who": name, "runs": least, "families": len(scores), **columns("regret", interval)})
+    return sorted(rows, key=lambda row: float(row["regret"]))
+
+
+def make(arguments: argparse.Namespace) -> None:
+    """Evaluate and publish."""
+    references = References(arguments.quick, arguments.set_network, arguments.seeds)
+    own = [load_policy(place) for place in arguments.policy]
+    rows, regrets = [], {}
+    for family in arguments.families:
+        knobs = FAMILIES[family]
+        entries = [*trained(knobs, arguments.root, arguments.quick), *own]
+        if not arguments.no_references:
+            entries += references.of(knobs)
+        found, regrets[family] = family_rows(family, entries, arguments.images, arguments.episodes)
+        rows += found
+    if len(regrets) > 1:
+        publish("leaderboard-together", arguments, together(regrets))
+    least = min((row["runs"] for row in rows if row["runs"]), default=None)
+    publish("leaderboard", arguments, rows, runs=least, table=[_short(row) for row in rows])
+
+
+def _short(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if not key.startswith(("id", "note", "reward", "share"))}
+
+
+def main() -> None:
+    """Make the leaderboard."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--families", nargs="+", choices=tuple(FAMILIES), default=list(FAMILIES))
+    parser.add_argument("--policy", nargs="+", default=[], metavar="MODULE:CLASS", help="policies of your own")
+    parser.add_argument("--no-references", action="store_true", help="agents and policies of your own alone")
+    parser.add_argument("--set-network", type=Path, default=References.folder, help="its folder; trained if empty")
+    parser.add_argument("--seeds", type=int, default=5, help="runs of LinUCB")
+    run_figure(make, parser)
+
+
+if __name__ == "__main__":
+    main()

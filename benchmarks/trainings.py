@@ -1,0 +1,159 @@
+"""The trainings that figures and tables need, as a list: which agent, with which fields and settings, over what budget.
+
+A training is one :class:`Point` and one seed. Its folder follows from what differs from the defaults, so that figures
+that need the same training share it: the point at 1 MHz of a sweep over bandwidth is the default IM-PPO.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from noma_semcom_agents.lineup import Run
+from noma_semcom_agents.references import NEAR_FIRST
+from noma_semcom_agents.runs import RECORD, Request, read_record
+from noma_semcom_env import Scenario
+
+ROOT: Final = Path("runs/campaign")
+QUICK_ROOT: Final = Path("runs/campaign-quick")
+STEPS: Final = 300_000
+QUICK_STEPS: Final = 4096
+SEEDS: Final = 5
+LEAST_SEEDS: Final = 5
+
+AGENTS: Final = ("im-ppo", "m-ppo", "plain-ppo")
+BANDWIDTHS_HZ: Final = (0.25e6, 0.5e6, 1e6, 2e6, 4e6)
+USERS: Final = (2, 3, 4, 5, 6)
+LPIPS_WEIGHTS: Final = (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95)
+FAMILIES: Final[Mapping[str, Mapping[str, int]]] = {
+    "K3N2": {},
+    "K2N1": {"num_users": 2, "num_antennas": 1},
+    "K5N2": {"num_users": 5, "num_antennas": 2},
+}
+"""Users and antennas of the ids that the leaderboard covers; the first is the default scenario."""
+
+MLP: Final = {"model.network": "mlp"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """What is trained once for each seed.
+
+    Attributes:
+        agent: Name of the agent.
+        knobs: Scenario fields that differ from those of its environment; those at their defaults are dropped.
+        settings: Settings of the algorithm that differ from the agent's.
+        budgets: Length of the training in budgets of the campaign.
+    """
+
+    agent: str
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    budgets: int = 1
+
+    def __post_init__(self) -> None:
+        default = Scenario()
+        kept = {name: value for name, value in self.knobs.items() if value != getattr(default, name)}
+        object.__setattr__(self, "knobs", kept)
+
+    @property
+    def name(self) -> str:
+        """Agent and whatever differs, as a folder is called."""
+        differing = [f"{name}-{_text(value)}" for name, value in sorted({**self.knobs, **self.settings}.items())]
+        longer = [f"budgets-{self.budgets}"] if self.budgets > 1 else []
+        return "-".join([self.agent, *differing, *longer])
+
+    def request(self, seed: int, steps: int) -> Request:
+        """The training of one seed; ``steps`` is one budget."""
+        return Request(
+            agent=self.agent,
+            seed=seed,
+            steps=self.budgets * steps,
+            knobs=dict(self.knobs),
+            settings=dict(self.settings),
+        )
+
+    def folder(self, root: Path, seed: int) -> Path:
+        """Where the training of one seed is left."""
+        return root / self.name / f"seed-{seed}"
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """Trainings that belong together.
+
+    Attributes:
+        points: What is trained.
+        seeds: Seeds from 0 on, unless said otherwise; the protocol's number.
+        purpose: What they are for.
+    """
+
+    points: Sequence[Point]
+    seeds: int
+    purpose: str
+
+
+def with_location(knobs: Sequence[Mapping[str, Any]]) -> list[Point]:
+    """IM-PPO and Location-Decoding's own policy at every point of a sweep."""
+    return [Point("im-ppo", {**one, **form}) for one in knobs for form in ({}, NEAR_FIRST)]
+
+
+CAMPAIGNS: Final[Mapping[str, Campaign]] = {
+    "main": Campaign([Point(agent) for agent in AGENTS], 10, "fig. 4(a), 4(b), 5(c), 6; leaderboard"),
+    "long": Campaign([Point("plain-ppo", budgets=3)], 1, "Plain-PPO over three budgets"),
+    "same-image": Campaign([Point("im-ppo", {"same_image": True})], SEEDS, "fig. 4(c)"),
+    "bandwidth": Campaign(with_location([{"bandwidth_hz": one} for one in BANDWIDTHS_HZ]), SEEDS, "fig. 5(a)"),
+    "users": Campaign(with_location([{"num_users": one} for one in USERS]), SEEDS, "fig. 5(b); transfer"),
+    "power": Campaign([Point("im-ppo")], SEEDS, "fig. 5(c): the default policy, not retrained"),
+    "location": Campaign([Point("im-ppo", NEAR_FIRST)], SEEDS, "Location-Decoding's own policy by default"),
+    "families": Campaign(
+        [Point(agent, knobs) for knobs in FAMILIES.values() for agent in AGENTS]
+        + [Point("im-ppo", {**knobs, **NEAR_FIRST}) for knobs in FAMILIES.values()],
+        SEEDS,
+        "leaderboard",
+    ),
+    "pareto": Campaign([Point("im-ppo", {"lpips_weight": one}) for one in LPIPS_WEIGHTS], SEEDS, "Pareto front"),
+    "mlp": Campaign([Point("im-ppo", settings=MLP)], SEEDS, "transfer: the plain perceptron"),
+    "discount": Campaign(
+        [Point("im-ppo", settings={"credit": "step", "gamma": gamma}) for gamma in (0.0, 0.99)],
+        SEEDS,
+        "ablation of gamma, with one advantage a step for both",
+    ),
+}
+
+
+class MissingRuns(Exception):
+    """Trainings that a figure needs are not there; the message names the command that trains them."""
+
+
+def finished_runs(point: Point, root: Path, campaign: str, title: str = "") -> dict[int, Run]:
+    """The finished trainings of a point by seed, each with a label of its own.
+
+    Args:
+        point: What was trained.
+        root: Folder of the campaigns.
+        campaign: The one that trains it, for the message.
+        title: How tables call it; empty is the agent's name.
+
+    Raises:
+        MissingRuns: If there is none.
+    """
+    found: dict[int, Run] = {}
+    for record in sorted(root.glob(f"{point.name}/seed-*/{RECORD}")):
+        run = read_record(record.parent)
+        if run["ended"] is not None:
+            found[run["seed"]] = Run(record.parent, run, f"{title or point.agent}, seed {run['seed']}")
+    if not found:
+        raise MissingRuns(
+            f"there is no finished training of {point.name} in {root}; train it with\n"
+            f"  python -m noma_semcom_benchmarks.campaign {campaign}"
+            + (f" --root {root}" if root != ROOT else "")
+            + "\nor see with --quick that the program runs"
+        )
+    return dict(sorted(found.items()))
+
+
+def _text(value: Any) -> str:
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
