@@ -89,7 +89,12 @@ class DefaultStep:
         return parts and not (link_options(scenario) or scenario.csi_error or scenario.backlog) and table.is_full
 
     def __call__(self, state: State, wanted: np.ndarray) -> Outcome:
-        """Step B environments whose actions ask for ``wanted``, (B, K, F) bool."""
+        """Step B environments whose actions ask for ``wanted``, (B, K, F) bool.
+
+        Raises:
+            IndexError: If an episode is past its end.
+        """
+        state.check_elapsed()
         return Outcome(
             *transmit_selected(state.channels, state.elapsed, state.image_index, wanted, *self._arrays, *self._numbers)
         )

@@ -29,7 +29,7 @@ from noma_semcom_env.link.channel import (
     sample_estimates,
     sample_trajectories,
 )
-from noma_semcom_env.link.sic import Transmission, latency_s, transmit
+from noma_semcom_env.link.sic import Transmission, checked_order, latency_s, transmit
 from noma_semcom_env.observation import ObservationLayout
 from noma_semcom_env.recovery.table import RecoveryTable, load_table
 from noma_semcom_env.reward import REWARDS, Reward, RewardTerms
@@ -155,7 +155,7 @@ class Dynamics:
         distances_m, images = self._drop_users(generators)
         fixed = self._fixed_images if image_index is None else image_index
         if fixed is not None:
-            images[:] = fixed
+            images[:] = np.arange(len(self.bank))[fixed]  # an index out of range is an error, not foreign memory
         steps = one.episode_length + 1
         channels = sample_trajectories(self._channel_model, generators, distances_m, one.num_antennas, steps)
         expected = (batch, steps, users, one.num_antennas)
@@ -164,6 +164,7 @@ class Dynamics:
                 f"fading={one.fading!r} gave a channel of shape {np.shape(channels)[1:]}; {expected[1:]} is needed "
                 "(steps, num_users, num_antennas), every entry finite"
             )
+        channels = np.ascontiguousarray(channels, dtype=np.complex128)
         estimates = None
         if one.csi_error:
             believed = [
@@ -284,6 +285,7 @@ class Dynamics:
                 f"transmission={self.scenario.transmission!r} gave an order of shape {sent.order.shape} and latencies "
                 f"{sent.latency_s!r}; {shape} and {shape[:1]} are needed, no latency NaN"
             )
+        checked_order(sent.order, shape[1])
 
     def _checked_lpips(self, lpips: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         if np.shape(lpips) != shape or not np.isfinite(lpips).all():
@@ -372,7 +374,7 @@ def _compiled_step(
     """The compiled step where Numba is installed and everything is as by default."""
     try:
         from noma_semcom_env.compiled import DefaultStep
-    except ImportError:
+    except (ImportError, RuntimeError):  # no Numba, or no folder that its cache may be written to
         return None
     if not (type(recovery) is RecoveryTable and DefaultStep.fits(scenario, recovery)):
         return None

@@ -79,6 +79,7 @@ class FeatureObservation:
         """Arrays of ``space`` with a leading batch axis."""
         batch = len(state.elapsed)
         if self._compiled is not None:
+            state.check_elapsed()
             snr, direction, last_order, *described = self._compiled(
                 state.channels,
                 state.elapsed,
@@ -111,7 +112,7 @@ def _compiled_observation() -> Callable[..., tuple[np.ndarray, ...]] | None:
     """The compiled form where Numba is installed."""
     try:
         from noma_semcom_env.compiled import observe_features
-    except ImportError:
+    except (ImportError, RuntimeError):  # no Numba, or no folder that its cache may be written to
         return None
     compiled: Callable[..., tuple[np.ndarray, ...]] = observe_features
     return compiled

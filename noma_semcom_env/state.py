@@ -45,6 +45,16 @@ class State:
         current: np.ndarray = self.channels[np.arange(len(self.elapsed)), self.elapsed]
         return current
 
+    def check_elapsed(self) -> None:
+        """Refuse steps beyond the last channel, which compiled code would read from foreign memory.
+
+        Raises:
+            IndexError: If there is one.
+        """
+        known = self.channels.shape[1]
+        if self.elapsed.max() >= known:
+            raise IndexError(f"elapsed={self.elapsed.max()} is past the {known} channels of an episode")
+
     @property
     def queue(self) -> Queue | None:
         """The frames under way; None without a backlog."""

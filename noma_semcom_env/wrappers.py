@@ -11,6 +11,7 @@ from typing import Any, Final
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.error import ResetNeeded
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorActionWrapper, VectorEnv, VectorObservationWrapper, VectorWrapper
 from gymnasium.vector.utils import batch_space
@@ -172,6 +173,8 @@ class MaskableBits(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def action_masks(self) -> np.ndarray:
         """(2 * K * F,) bool: for each bit, whether it may be 0 (always) and whether it may be 1."""
         base: Any = self.unwrapped
+        if base.state is None:
+            raise ResetNeeded("no episode is under way; call reset() before action_masks()")
         available = base.dynamics.available[base.state.image_index[0]].ravel()
         masks: np.ndarray = np.stack([np.ones_like(available), available], axis=-1).ravel()
         return masks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from noma_semcom_env import observation as seen
 from noma_semcom_env.dynamics import Dynamics, State, Transition
 from noma_semcom_env.link import decoding_order
 from noma_semcom_env.scenario import Scenario
+from noma_semcom_env.transmission import optimal
 
 pytest.importorskip("numba")
 
@@ -119,3 +121,27 @@ def test_what_a_step_gives_away_is_nobody_elses() -> None:
     assert np.isfinite(again.info["privileged"]["channel"]).all()
     assert (first.state.last_order >= 0).all()
     np.testing.assert_array_equal(again.reward, first.reward)
+
+
+def test_what_is_past_the_end_is_refused() -> None:
+    dynamics = Dynamics(Scenario(episode_length=2))
+    state = dynamics.reset([np.random.default_rng(0)])
+    wanted = np.ones((1, 3, dynamics.bank.width), dtype=bool)
+    for _ in range(3):
+        state = dynamics.step(state, wanted).state
+    with pytest.raises(IndexError, match="elapsed=3 is past the 3 channels"):
+        dynamics.step(state, wanted)
+    with pytest.raises(IndexError, match="elapsed=3"):
+        dynamics.observe(state)
+    with pytest.raises(IndexError):
+        dynamics.reset([np.random.default_rng(0)], np.full(3, len(dynamics.bank)))
+
+
+def test_an_order_that_is_none_is_refused() -> None:
+    def from_one(*link: Any) -> Any:
+        return replace(optimal(*link), order=np.tile(np.arange(1, 4), (len(link[0]), 1)))
+
+    dynamics = Dynamics(Scenario(transmission=from_one))
+    state = dynamics.reset([np.random.default_rng(0)])
+    with pytest.raises(ValueError, match="each user"):
+        dynamics.step(state, np.ones((1, 3, dynamics.bank.width), dtype=bool))

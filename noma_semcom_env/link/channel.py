@@ -64,10 +64,20 @@ def sample_trajectories(
     steps: int,
 ) -> ComplexArray:
     """Draw a trajectory (B, steps, K, N) from each generator, in one go where the model can."""
-    if isinstance(model, BatchChannelModel):
+    if isinstance(model, BatchChannelModel) and _batch_is_its_own(model):
         return model.sample_batch(generators, distances_m, num_antennas, steps)
     drawn = zip(generators, distances_m, strict=True)
     return np.stack([model.sample(rng, distances, num_antennas, steps) for rng, distances in drawn])
+
+
+def _batch_is_its_own(model: ChannelModel) -> bool:
+    """Whether ``sample_batch`` says what ``sample`` does: a subclass may have replaced ``sample`` alone."""
+    for one in type(model).__mro__:
+        if "sample_batch" in vars(one):
+            return True
+        if "sample" in vars(one):
+            return False
+    return False
 
 
 @dataclass(frozen=True)

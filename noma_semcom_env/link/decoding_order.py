@@ -115,7 +115,7 @@ def _compiled_joint_optimum() -> Callable[[ComplexArray, FloatArray], tuple[IntA
     """The kernel where Numba is installed, which gives the same to rounding."""
     try:
         from noma_semcom_env.link.kernels import joint_optimum
-    except ImportError:
+    except (ImportError, RuntimeError):  # no Numba, or no folder that its cache may be written to
         return None
     kernel: Callable[[ComplexArray, FloatArray], tuple[IntArray, FloatArray, ComplexArray]] = joint_optimum
     return kernel

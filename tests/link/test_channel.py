@@ -17,6 +17,7 @@ from noma_semcom_env.link.channel import (
     path_gain,
     path_loss_db,
     sample_estimates,
+    sample_trajectories,
     steering_vector,
 )
 
@@ -159,3 +160,21 @@ def test_errors_name_argument_value_and_range() -> None:
         RicianChannel(6.0, antenna_spacing_wavelengths=0.0)
     with pytest.raises(ValueError, match=r"doppler_hz holds -1"):
         gauss_markov_correlation(-1.0, 0.1)
+
+
+def test_a_subclass_that_replaces_sample_alone_is_heard() -> None:
+    class Still(RayleighChannel):
+        def sample(self, rng: np.random.Generator, distances_m: np.ndarray, antennas: int, steps: int) -> np.ndarray:
+            return np.full((steps, len(distances_m), antennas), 2.0 + 0.0j)
+
+    drawn = sample_trajectories(Still(), [np.random.default_rng(i) for i in range(3)], np.full((3, 2), 100.0), 1, 4)
+    np.testing.assert_array_equal(drawn, np.full((3, 4, 2, 1), 2.0))
+
+
+def test_a_batch_is_its_trajectories_one_by_one() -> None:
+    for model in (RayleighChannel(0.9), RicianChannel(3.0, 0.5)):
+        distances = np.array([[60.0, 120.0], [80.0, 199.0]])
+        together = sample_trajectories(model, [np.random.default_rng(i) for i in range(2)], distances, 3, 5)
+        for i in range(2):
+            alone = model.sample(np.random.default_rng(i), distances[i], 3, 5)
+            np.testing.assert_allclose(together[i], alone, rtol=1e-12)
