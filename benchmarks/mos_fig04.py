@@ -1,0 +1,94 @@
+"""Fig. 4 of Mixture of Semantics: PSNR-ROI and CLIP-RONI over SNR at one CBR, AWGN and Rayleigh, all schemes.
+
+    python -m noma_semcom_benchmarks.mos_fig04
+
+MoS sends its text with the symbols that mos_table1 finds on validation scenes; the figure is of test scenes. DiffCom,
+which samples for seconds, is measured on the first few of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from noma_semcom_benchmarks.mos_curves import (
+    CURVES,
+    MASK_FREE,
+    TWICE,
+    Curves,
+    Point,
+    claim_gain,
+    draw_curves,
+    gains_over,
+    measure_curves,
+    rows_of,
+)
+from noma_semcom_benchmarks.mos_ledger import Ledger
+from noma_semcom_benchmarks.mos_report import Claim, above, make_parser, parse, report, save, written
+from noma_semcom_benchmarks.mos_scenes import CBR, CHANNELS, SNRS_DB, ask
+from noma_semcom_benchmarks.mos_schemes import DIFFCOM, MOS, ROI_JSCC, SWIN
+
+STEM = "mos_fig04"
+PAPER_GAIN_DB = 3.68
+
+
+def judge(curves: Curves) -> list[Claim]:
+    """The paper's claims about this figure."""
+    first = curves.points[0]
+    gain = curves.gain("awgn", MOS, SWIN, first, "psnr_roi_db")
+    clip = curves.gain("awgn", MOS, SWIN, first, "clip_roni")
+    claims = [
+        Claim(
+            f"a PSNR-ROI gain of {PAPER_GAIN_DB} dB over SwinJSCC at {first.snr_db:g} dB, AWGN",
+            f"{written(gain)} dB at CBR {first.cbr:g}, an interval that "
+            f"{'holds' if gain.low <= PAPER_GAIN_DB <= gain.high else 'leaves out'} {PAPER_GAIN_DB}",
+            above([gain]),
+        ),
+        Claim(f"a CLIP-RONI gain of 0.019 over SwinJSCC at {first.snr_db:g} dB, AWGN", written(clip, 3), above([clip])),
+    ]
+    for channel in ("awgn", "rayleigh"):
+        claims += [
+            *(
+                claim_gain(
+                    curves, "PSNR-ROI above SwinJSCC at every SNR", channel, SWIN, "psnr_roi_db", "snr_db", first=own
+                )
+                for own in (MOS, MASK_FREE)
+            ),
+            claim_gain(curves, "CLIP-RONI above SwinJSCC at every SNR", channel, SWIN, "clip_roni", "snr_db"),
+            claim_gain(curves, "PSNR-ROI above ROI-JSCC", channel, ROI_JSCC, "psnr_roi_db", "snr_db"),
+            claim_gain(curves, "CLIP-RONI above ROI-JSCC", channel, ROI_JSCC, "clip_roni", "snr_db"),
+        ]
+        if gains_over(curves, channel, DIFFCOM, "psnr_roi_db"):
+            claims += [
+                claim_gain(curves, "PSNR-ROI above DiffCom", channel, DIFFCOM, "psnr_roi_db", "snr_db"),
+                claim_gain(curves, "CLIP-RONI below DiffCom", channel, DIFFCOM, "clip_roni", "snr_db", sign=-1),
+            ]
+    return claims
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, judge and draw."""
+    parser = make_parser(__doc__, scenes=32)
+    parser.add_argument("--cbr", type=float, default=CBR)
+    parser.add_argument("--diffcom-scenes", type=int, default=4, help="0 leaves DiffCom out")
+    parser.add_argument("--diffcom-channels", nargs="+", choices=CHANNELS, default=["awgn"])
+    given = parse(parser, arguments)
+    snrs = (0.0, 20.0) if given.quick else SNRS_DB
+    points = [Point(given.cbr, snr) for snr in snrs]
+    sampled = points[:1] if given.quick else points[::2]
+    scenes = ask("test", given.scenes)
+    curves = measure_curves(
+        Ledger(given.measurements),
+        scenes,
+        points,
+        [curve for curve in CURVES if curve != TWICE],
+        min(given.diffcom_scenes, 1) if given.quick else given.diffcom_scenes,
+        sampled,
+        given.diffcom_channels,
+    )
+    title = f"Fig. 4: {given.scenes} test scenes of 128 x 128, CBR {given.cbr:g}"
+    report(title, rows_of(curves), judge(curves), given, STEM)
+    save(draw_curves(curves, "snr_db", "SNR in dB", title), given, STEM)
+
+
+if __name__ == "__main__":
+    main()
