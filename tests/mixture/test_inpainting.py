@@ -179,12 +179,13 @@ def test_a_wholly_known_image_needs_no_painting(
 
 def test_nothing_known_is_painted_from_the_text_alone(receiver: Inpainting, received: np.ndarray) -> None:
     nothing = np.zeros(received.shape[:3], bool)
-    painted = receiver.paint(received, nothing, [TEXTS[0]] * 3)[:, 0]
-    np.testing.assert_array_equal(painted[0], painted[1])
-    other = receiver.paint(received, nothing, ["", TEXTS[1], TEXTS[0]])[:, 0]
-    np.testing.assert_array_equal(other[2], painted[0])
-    assert (other[0] != painted[0]).any()
-    assert (other[1] != painted[0]).any()
+    painted = receiver.paint(received, nothing, [TEXTS[0]] * 3)[:, 0].astype(int)
+    other = receiver.paint(received, nothing, ["", TEXTS[1], TEXTS[0]])[:, 0].astype(int)
+    # Where an image stands in a batch may change the last bit of a sum, and with it the rounding to a level.
+    for same in (painted[1], other[2]):
+        assert abs(same - painted[0]).max() <= 1
+    assert abs(other[0] - painted[0]).max() > 1
+    assert abs(other[1] - painted[0]).max() > 1
 
 
 def test_sides_need_not_be_equal_or_those_of_training(receiver: Inpainting) -> None:
