@@ -133,8 +133,8 @@ def _load(key: str, device: str) -> Transceiver:
 
     preset = MixturePreset(**json.loads(key))
     painter = load_inpainting(preset.inpainting, preset.denoising_steps, device)
-    segmenter = load_prompted_model("sam", preset.segment_anything)
-    clip = load_prompted_model("clip", preset.clip)
+    segmenter = load_model("sam", preset.segment_anything)
+    clip = load_model("clip", preset.clip)
     captioner = load_model("captioner", preset.captioner)
     for model, _ in (segmenter, captioner, clip):
         model.to(device)
@@ -172,37 +172,6 @@ def _codebook(path: str) -> Any:
     from noma_semcom_env.semantics.coding import Codebook
 
     return Codebook.load(path)
-
-
-def load_prompted_model(kind: str, source: str, allow_bin: bool = False) -> tuple[Any, Any]:
-    """Load a SAM or a CLIP for inference, with the checks of :mod:`~noma_semcom_env.zoo.loading`.
-
-    Args:
-        kind: ``"sam"`` or ``"clip"``.
-        source: Folder or hub id.
-        allow_bin: Whether weights may come from a ``.bin`` pickle where there are no safetensors; only plain tensors
-            are taken from it.
-
-    Returns:
-        The model in float32 and evaluation mode, without gradients, and its processor.
-
-    Raises:
-        ModelLoadError: If the source does not hold such a model, complete and unchanged.
-    """
-    import transformers
-
-    from noma_semcom_env.zoo.hub import Layout, explained
-    from noma_semcom_env.zoo.loading import _find_unchanged, _load_part, _without_progress_bars
-
-    processor_files = ("preprocessor_config.json", "processor_config.json")
-    layout = Layout("config.json", ("model_type", kind), {"": "transformers"}, (processor_files,))
-    model_class, processor_class = {"sam": ("SamModel", "SamProcessor"), "clip": ("CLIPModel", "CLIPProcessor")}[kind]
-    with _without_progress_bars("transformers"):
-        folder, weights = _find_unchanged(source, layout, kind, allow_bin)
-        model = _load_part(getattr(transformers, model_class), folder, "", weights[""])
-    with explained(f"cannot load the processor from {str(folder)!r}", "fetch its files again"):
-        processor = getattr(transformers, processor_class).from_pretrained(folder, local_files_only=True)
-    return model, processor
 
 
 def write_captions(model: Any, processor: Any, images: np.ndarray, max_new_tokens: int = 32) -> list[str]:

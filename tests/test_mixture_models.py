@@ -12,12 +12,11 @@ import pytest
 from noma_semcom_env.mixture_models import (
     PRESETS,
     load_mixture_preset,
-    load_prompted_model,
     load_transceiver,
     write_captions,
 )
 from noma_semcom_env.scenes.street import CLASSES, render
-from noma_semcom_env.zoo.loading import ModelLoadError
+from noma_semcom_env.zoo.loading import ModelLoadError, load_model
 
 
 def test_parts_are_swapped_by_mapping_or_its_json() -> None:
@@ -49,10 +48,10 @@ def test_bad_presets_are_refused(models: Any, message: str) -> None:
 
 def test_missing_and_foreign_models_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="nowhere"):
-        load_prompted_model("sam", str(tmp_path / "nowhere"))
+        load_model("sam", str(tmp_path / "nowhere"))
     preset = PRESETS["street_mixture"]
     with pytest.raises(ModelLoadError, match="sam"):
-        load_prompted_model("sam", preset.clip)
+        load_model("sam", preset.clip)
 
 
 @pytest.fixture(scope="module")

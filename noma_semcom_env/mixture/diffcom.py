@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 
 from noma_semcom_env.zoo.hub import Layout, explained
-from noma_semcom_env.zoo.loading import _find_unchanged, _import, _load_part
+from noma_semcom_env.zoo.loading import find_unchanged, import_models, load_part
 
 UNCONDITIONAL: Final = Layout(
     "model_index.json", ("_class_name", "DDIMPipeline"), {"unet": "diffusers"}, (("scheduler/scheduler_config.json",),)
@@ -284,9 +284,9 @@ def load_diffcom(source: str | os.PathLike[str], device: str = "cpu", **options:
         ModelLoadError: If a part is missing, incomplete or changed.
         ValueError: If an option is out of range.
     """
-    diffusers = _import("diffusers")
-    folder, weights = _find_unchanged(source, UNCONDITIONAL, "unconditional", False)
-    model = _load_part(diffusers.UNet2DModel, Path(folder), "unet", weights["unet"]).to(device)
+    diffusers = import_models("diffusers")
+    folder, weights = find_unchanged(source, UNCONDITIONAL, "unconditional", False)
+    model = load_part(diffusers.UNet2DModel, Path(folder), "unet", weights["unet"]).to(device)
     with explained(f"cannot load the scheduler of {str(folder)!r}", "fetch the folder again"):
         scheduler = diffusers.DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
     return DiffCom(model, scheduler, **options)

@@ -13,15 +13,12 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from noma_semcom_env.zoo.hub import check_type, explained
 from noma_semcom_env.zoo.loading import (
-    DIFFUSION,
     ModelLoadError,
-    _check_tokenizer,
-    _find_unchanged,
-    _import,
-    _load_part,
-    _without_progress_bars,
+    import_models,
+    load_networks,
+    put_together,
+    without_progress_bars,
 )
 
 _DENOISED_PIXELS: Final = 16 * 128**2
@@ -192,7 +189,7 @@ class Inpainting:
         return decoded.float().cpu() / 2 + 0.5
 
 
-@_without_progress_bars("transformers", "diffusers")
+@without_progress_bars("transformers", "diffusers")
 def load_inpainting(
     source: str | os.PathLike[str],
     steps: int = 4,
@@ -214,36 +211,14 @@ def load_inpainting(
         ModelLoadError: If a part is missing, incomplete or changed.
         ValueError: If an argument is out of range, or the model is not an inpainting one.
     """
-    diffusers, transformers = _import("diffusers"), _import("transformers")
-    folder, weights = _find_unchanged(source, DIFFUSION, "inpainting", allow_bin)
-    classes = {
-        "vae": diffusers.AutoencoderKL,
-        "unet": diffusers.UNet2DConditionModel,
-        "text_encoder": transformers.CLIPTextModel,
-    }
-    for part, kind in classes.items():
-        of_diffusers = DIFFUSION.models[part] == "diffusers"
-        stated = ("_class_name", kind.__name__) if of_diffusers else ("model_type", kind.config_class.model_type)
-        check_type(folder / part / "config.json", stated, part)
-    parts = {part: _load_part(kind, folder, part, weights[part]) for part, kind in classes.items()}
+    folder, parts = load_networks(source, "inpainting", allow_bin)
     widths = parts["unet"].config.cross_attention_dim, parts["text_encoder"].config.hidden_size
     if widths[0] != widths[1]:
         raise ModelLoadError(
             f"the UNet in {str(folder)!r} takes text embeddings of width {widths[0]} but the text encoder gives "
             f"{widths[1]}; fetch the folder again"
         )
-    with explained(f"cannot load the tokenizer or scheduler of {str(folder)!r}", "fetch the folder again"):
-        parts["tokenizer"] = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        _check_tokenizer(parts["tokenizer"], parts["text_encoder"].config.vocab_size, folder / "tokenizer")
-        pipeline = diffusers.StableDiffusionInpaintPipeline.from_pretrained(
-            folder,
-            safety_checker=None,
-            feature_extractor=None,
-            image_encoder=None,
-            requires_safety_checker=False,
-            local_files_only=True,
-            **parts,
-        )
+    pipeline = put_together(import_models("diffusers").StableDiffusionInpaintPipeline, folder, parts)
     # A third faster on CPUs; the numbers stay the same to rounding.
     for part in (pipeline.unet, pipeline.vae):
         part.to(memory_format=torch.channels_last)

@@ -57,6 +57,12 @@ KINDS: Final[Mapping[str, _Kind]] = {
         "AutoImageProcessor",
         Layout("config.json", ("model_type", "upernet"), {"": "transformers"}, (_PROCESSOR,)),
     ),
+    "sam": _Kind(
+        "SamModel", "SamProcessor", Layout("config.json", ("model_type", "sam"), {"": "transformers"}, (_PROCESSOR,))
+    ),
+    "clip": _Kind(
+        "CLIPModel", "CLIPProcessor", Layout("config.json", ("model_type", "clip"), {"": "transformers"}, (_PROCESSOR,))
+    ),
 }
 DIFFUSION: Final = Layout(
     "model_index.json",
@@ -74,7 +80,12 @@ CONTROLNET: Final = Layout("config.json", ("_class_name", "ControlNetModel"), {"
 _NOT_LEARNED: Final = ("position_ids", "num_batches_tracked")
 
 
-def _import(name: str) -> Any:
+def import_models(name: str) -> Any:
+    """A library of the extra ``models``.
+
+    Raises:
+        ImportError: If it is not installed, with the extra to install.
+    """
     import importlib
 
     try:
@@ -84,9 +95,9 @@ def _import(name: str) -> Any:
 
 
 @contextmanager
-def _without_progress_bars(*libraries: str) -> Iterator[None]:
+def without_progress_bars(*libraries: str) -> Iterator[None]:
     """Parts load in a moment; their bars would only break the lines of our own progress."""
-    switches = [_import(library).utils.logging for library in libraries]
+    switches = [import_models(library).utils.logging for library in libraries]
     shown = [switch for switch in switches if switch.is_progress_bar_enabled()]
     for switch in shown:
         switch.disable_progress_bar()
@@ -97,14 +108,14 @@ def _without_progress_bars(*libraries: str) -> Iterator[None]:
             switch.enable_progress_bar()
 
 
-@_without_progress_bars("transformers")
+@without_progress_bars("transformers")
 def load_model(
-    kind: Literal["captioner", "segmenter"], source: str | os.PathLike[str], allow_bin: bool = False
+    kind: Literal["captioner", "segmenter", "sam", "clip"], source: str | os.PathLike[str], allow_bin: bool = False
 ) -> tuple[Any, Any]:
-    """Load an extraction model for inference.
+    """Load a model of transformers and its processor for inference.
 
     Args:
-        kind: ``"captioner"`` (BLIP) or ``"segmenter"`` (UperNet).
+        kind: ``"captioner"`` (BLIP), ``"segmenter"`` (UperNet), ``"sam"`` or ``"clip"``.
         source: Folder or hub id.
         allow_bin: Whether weights may come from a ``.bin`` pickle where there are no safetensors; only plain tensors
             are taken from it.
@@ -118,10 +129,10 @@ def load_model(
     """
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r} is unknown; choose one of {sorted(KINDS)}")
-    transformers = _import("transformers")
+    transformers = import_models("transformers")
     classes = KINDS[kind]
-    folder, weights = _find_unchanged(source, classes.layout, kind, allow_bin)
-    model = _load_part(getattr(transformers, classes.model), folder, "", weights[""])
+    folder, weights = find_unchanged(source, classes.layout, kind, allow_bin)
+    model = load_part(getattr(transformers, classes.model), folder, "", weights[""])
     with explained(f"cannot load the {kind}'s processor from {str(folder)!r}", "fetch its files again"):
         processor = getattr(transformers, classes.processor).from_pretrained(folder, local_files_only=True)
     if kind == "captioner":
@@ -130,7 +141,7 @@ def load_model(
     return model, processor
 
 
-@_without_progress_bars("transformers", "diffusers")
+@without_progress_bars("transformers", "diffusers")
 def load_diffusion(
     pipeline: str | os.PathLike[str], controlnet: str | os.PathLike[str], allow_bin: Collection[str] = ()
 ) -> Any:
@@ -148,9 +159,38 @@ def load_diffusion(
     Raises:
         ModelLoadError: If a part is missing, incomplete or changed, or the two do not fit each other.
     """
-    diffusers, transformers = _import("diffusers"), _import("transformers")
-    base, weights = _find_unchanged(pipeline, DIFFUSION, "diffusion", "diffusion" in allow_bin)
-    control, control_weights = _find_unchanged(controlnet, CONTROLNET, "controlnet", "controlnet" in allow_bin)
+    diffusers = import_models("diffusers")
+    base, parts = load_networks(pipeline, "diffusion", "diffusion" in allow_bin)
+    control, control_weights = find_unchanged(controlnet, CONTROLNET, "controlnet", "controlnet" in allow_bin)
+    parts["controlnet"] = load_part(diffusers.ControlNetModel, control, "", control_weights[""])
+    widths = {name: parts[name].config.cross_attention_dim for name in ("unet", "controlnet")}
+    widths["text_encoder"] = parts["text_encoder"].config.hidden_size
+    if len(set(widths.values())) > 1:
+        raise ModelLoadError(
+            f"the widths of the text embeddings differ, {widths}, so {str(control)!r} was not made for {str(base)!r}; "
+            "give a ControlNet of that Stable Diffusion"
+        )
+    result = put_together(diffusers.StableDiffusionControlNetPipeline, base, parts)
+    result.set_progress_bar_config(disable=True)
+    return result
+
+
+def load_networks(source: str | os.PathLike[str], name: str, allow_bin: bool) -> tuple[Path, dict[str, Any]]:
+    """The autoencoder, UNet and text encoder of a Stable Diffusion, whatever its pipeline.
+
+    Args:
+        source: Folder or hub id.
+        name: What errors call it.
+        allow_bin: Whether weights may come from a ``.bin`` pickle.
+
+    Returns:
+        The folder, and the networks as ``vae``, ``unet`` and ``text_encoder``.
+
+    Raises:
+        ModelLoadError: If one is missing, incomplete, changed or of another type.
+    """
+    diffusers, transformers = import_models("diffusers"), import_models("transformers")
+    folder, weights = find_unchanged(source, DIFFUSION, name, allow_bin)
     classes = {
         "vae": diffusers.AutoencoderKL,
         "unet": diffusers.UNet2DConditionModel,
@@ -159,30 +199,35 @@ def load_diffusion(
     for part, kind in classes.items():
         of_diffusers = DIFFUSION.models[part] == "diffusers"
         stated = ("_class_name", kind.__name__) if of_diffusers else ("model_type", kind.config_class.model_type)
-        check_type(base / part / "config.json", stated, part)
-    parts = {part: _load_part(kind, base, part, weights[part]) for part, kind in classes.items()}
-    parts["controlnet"] = _load_part(diffusers.ControlNetModel, control, "", control_weights[""])
-    widths = {name: parts[name].config.cross_attention_dim for name in ("unet", "controlnet")}
-    widths["text_encoder"] = parts["text_encoder"].config.hidden_size
-    if len(set(widths.values())) > 1:
-        raise ModelLoadError(
-            f"the widths of the text embeddings differ, {widths}, so {str(control)!r} was not made for {str(base)!r}; "
-            "give a ControlNet of that Stable Diffusion"
-        )
-    with explained(f"cannot load the tokenizer or scheduler of {str(base)!r}", "fetch the folder again"):
-        parts["tokenizer"] = transformers.CLIPTokenizer.from_pretrained(base / "tokenizer", local_files_only=True)
-        _check_tokenizer(parts["tokenizer"], parts["text_encoder"].config.vocab_size, base / "tokenizer")
-        result = diffusers.StableDiffusionControlNetPipeline.from_pretrained(
-            base,
+        check_type(folder / part / "config.json", stated, part)
+    return folder, {part: load_part(kind, folder, part, weights[part]) for part, kind in classes.items()}
+
+
+def put_together(kind: Any, folder: Path, parts: Mapping[str, Any]) -> Any:
+    """A pipeline of loaded networks with the tokenizer and scheduler of their folder, without safety checker.
+
+    Args:
+        kind: Class of diffusers.
+        folder: Of :func:`load_networks`.
+        parts: The networks by their names in the pipeline.
+
+    Raises:
+        ModelLoadError: If the tokenizer or scheduler cannot be loaded.
+    """
+    transformers = import_models("transformers")
+    with explained(f"cannot load the tokenizer or scheduler of {str(folder)!r}", "fetch the folder again"):
+        tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        _check_tokenizer(tokenizer, parts["text_encoder"].config.vocab_size, folder / "tokenizer")
+        return kind.from_pretrained(
+            folder,
             safety_checker=None,
             feature_extractor=None,
             image_encoder=None,
             requires_safety_checker=False,
             local_files_only=True,
+            tokenizer=tokenizer,
             **parts,
         )
-    result.set_progress_bar_config(disable=True)
-    return result
 
 
 def resolution_of(preset: Preset) -> int:
@@ -254,16 +299,37 @@ def models_digest(sources: Sequence[str | os.PathLike[str]]) -> str:
     return digest.hexdigest()
 
 
-def _find_unchanged(
+def find_unchanged(
     source: str | os.PathLike[str], layout: Layout, part: str, allow_bin: bool
 ) -> tuple[Path, dict[str, Weights]]:
+    """The folder of a model and its weights by part, a local one's files compared with its sums.
+
+    Args:
+        source: Folder or hub id.
+        layout: What it must hold.
+        part: What errors call it.
+        allow_bin: Whether weights may come from a ``.bin`` pickle.
+
+    Raises:
+        ModelLoadError: If a file is missing or has changed.
+    """
     if hub_id(source, part) is None:
         check_sums(Path(source).expanduser())
     return find_folder(source, layout, part, allow_bin)
 
 
-def _load_part(kind: Any, folder: Path, subfolder: str, weights: Weights) -> Any:
-    """One model in float32, complete and finite."""
+def load_part(kind: Any, folder: Path, subfolder: str, weights: Weights) -> Any:
+    """One model in float32 and evaluation mode, complete and finite.
+
+    Args:
+        kind: Class of transformers or diffusers.
+        folder: Of :func:`find_unchanged`.
+        subfolder: The part's; empty is the folder itself.
+        weights: The part's.
+
+    Raises:
+        ModelLoadError: If a weight is missing or not finite, or the file is damaged.
+    """
     import torch
 
     file = folder / subfolder / weights.file

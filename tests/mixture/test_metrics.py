@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from noma_semcom_env.mixture.metrics import GREY, ClipScore, clip_roni, psnr_roi
-from noma_semcom_env.mixture_models import load_prompted_model
 from noma_semcom_env.scenes.street import CLASSES, StreetScene, render, split_seeds
+from noma_semcom_env.zoo.loading import load_model
 from noma_semcom_env.zoo.presets import WEIGHTS
 from noma_semcom_env.zoo.train.data import Scenes
 from noma_semcom_env.zoo.train.mixture.clip import Lessons, contrast
@@ -21,7 +21,7 @@ BUNDLED = WEIGHTS / "street_mixture" / "clip"
 
 @pytest.fixture(scope="module")
 def bundled() -> ClipScore:
-    return ClipScore(*load_prompted_model("clip", str(BUNDLED)))
+    return ClipScore(*load_model("clip", str(BUNDLED)))
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ class TestPsnrRoi:
 
 class TestClipRoni:
     def test_is_the_cosine_of_the_models_own_features(self, scenes: list[StreetScene]) -> None:
-        model, processor = load_prompted_model("clip", str(BUNDLED))
+        model, processor = load_model("clip", str(BUNDLED))
         scene = scenes[0]
         mask = scene.labels == CLASSES.index(scene.items[0].kind)
         image = np.where(mask[..., None], np.uint8(GREY), scene.image)
@@ -104,7 +104,7 @@ class TestClipRoni:
         assert bundled.roni(image, ~mask, text) != bundled.roni(other, ~mask, text)
 
     def test_batches_do_not_matter(self, scenes: list[StreetScene]) -> None:
-        model, processor = load_prompted_model("clip", str(BUNDLED))
+        model, processor = load_model("clip", str(BUNDLED))
         images, texts = np.stack([s.image for s in scenes[:5]]), [s.caption for s in scenes[:5]]
         np.testing.assert_allclose(
             ClipScore(model, processor, batch_size=2).score(images, texts),
@@ -163,7 +163,7 @@ class TestClipRoni:
 
 class TestLessons:
     def test_a_painted_item_is_neither_seen_nor_said(self, scenes: list[StreetScene]) -> None:
-        _, processor = load_prompted_model("clip", str(BUNDLED))
+        _, processor = load_model("clip", str(BUNDLED))
         data = Scenes(
             np.stack([s.image for s in scenes]), np.stack([s.labels for s in scenes]), [s.caption for s in scenes]
         )

@@ -11,9 +11,9 @@ import torch
 
 from noma_semcom_env.mixture.budget import mask_cost
 from noma_semcom_env.mixture.regions import RegionError, RegionFinder, check_box, mask_bits
-from noma_semcom_env.mixture_models import load_prompted_model
 from noma_semcom_env.scenes.street import CLASSES, StreetScene, render, split_seeds
 from noma_semcom_env.semantics.coding import Codebook
+from noma_semcom_env.zoo.loading import load_model
 from noma_semcom_env.zoo.presets import WEIGHTS
 from noma_semcom_env.zoo.train.data import Scenes
 from noma_semcom_env.zoo.train.mixture.segment_anything import LEAST_PIXELS, PROMPTS, Things, mask_loss
@@ -23,7 +23,7 @@ BUNDLED = WEIGHTS / "street_mixture" / "segment_anything"
 
 @pytest.fixture(scope="module")
 def segmenter() -> Any:
-    return load_prompted_model("sam", str(BUNDLED))
+    return load_model("sam", str(BUNDLED))
 
 
 @pytest.fixture(scope="module")
