@@ -1,7 +1,7 @@
 """Trains what figures and tables need, several trainings side by side, and goes on where it was cut off.
 
     python -m noma_semcom_benchmarks.campaign main --jobs 2
-    python -m noma_semcom_benchmarks.campaign bandwidth users same-image --seeds 5 --steps 300000
+    python -m noma_semcom_benchmarks.campaign bandwidth users same-image
     python -m noma_semcom_benchmarks.campaign all --list
 
 Every training is a process of its own with one thread, in runs/campaign/NAME/seed-N, its output in training.log there.
@@ -80,7 +80,7 @@ def plan(names: Sequence[str], seeds: int | None, steps: int, root: Path, quick:
 
     Args:
         names: Keys of :data:`~noma_semcom_benchmarks.trainings.CAMPAIGNS`, or ``all``.
-        seeds: Seeds from 0 on; None is each campaign's own number.
+        seeds: How many; None is each campaign's own number.
         steps: One budget.
         root: Folder of the campaigns.
         quick: Sweeps are reduced to their ends.
@@ -95,7 +95,8 @@ def plan(names: Sequence[str], seeds: int | None, steps: int, root: Path, quick:
             raise ValueError(f"{name!r} is no campaign; choose of {', '.join([*CAMPAIGNS, 'all'])}")
         campaign = CAMPAIGNS[name]
         points = ends(campaign.points) if quick else campaign.points
-        for seed in range(campaign.seeds if seeds is None else seeds):
+        count = campaign.seeds if seeds is None else seeds
+        for seed in range(campaign.first_seed, campaign.first_seed + count):
             for point in points:
                 folder = point.folder(root, seed)
                 found.setdefault(folder, Training(point, folder, point.request(seed, steps)))
@@ -249,7 +250,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     purposes = "; ".join(f"{name}: {one.purpose}" for name, one in CAMPAIGNS.items())
     parser.add_argument("campaigns", nargs="+", choices=[*CAMPAIGNS, "all"], metavar="CAMPAIGN", help=purposes)
-    parser.add_argument("--seeds", type=int, help="seeds from 0 on; by default the protocol's number of each campaign")
+    parser.add_argument("--seeds", type=int, help="how many; by default the protocol's number of each campaign")
     parser.add_argument("--steps", type=int, help=f"environment steps of one budget, {STEPS} by default")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time")
     parser.add_argument("--root", type=Path, help=f"folder, {ROOT} by default")

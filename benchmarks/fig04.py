@@ -51,7 +51,7 @@ from noma_semcom_benchmarks.sweeps import (
     sample_of,
     uplinks_of,
 )
-from noma_semcom_benchmarks.trainings import AGENTS, Point
+from noma_semcom_benchmarks.trainings import AGENTS, Point, swept
 from noma_semcom_env import Scenario
 
 IM, M, PLAIN = (find_agent(name).title for name in AGENTS)
@@ -228,7 +228,7 @@ def make_4ab(arguments: argparse.Namespace) -> None:
 def make_4c(arguments: argparse.Namespace) -> None:
     """4(c)."""
     knobs = {"same_image": True}
-    scheme = learned(IM, Point("im-ppo", knobs), arguments.root, "same-image", arguments.quick)
+    scheme = learned(IM, swept("im-ppo", knobs), arguments.root, "same-image", arguments.quick)
     acts = uplinks_of(scheme, {**knobs, "images": arguments.images}, arguments.episodes)
     users = acts[0].share.shape[2]
     # The solver decodes early whoever has little to send, so some of this is so whatever is selected: the control.

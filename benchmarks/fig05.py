@@ -23,7 +23,7 @@ from noma_semcom_benchmarks.sweeps import (
     measure,
     reference,
 )
-from noma_semcom_benchmarks.trainings import Point
+from noma_semcom_benchmarks.trainings import swept
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,10 +47,10 @@ def sweep(
     for value in [*ends(values)[:1], values[-1]] if arguments.quick else values:
         knobs = dict(knobs_of(value))
         schemes = [
-            learned(JTSC, Point("im-ppo", knobs), arguments.root, campaign, arguments.quick),
+            learned(JTSC, swept("im-ppo", knobs), arguments.root, campaign, arguments.quick),
             reference("all", ALL),
             reference("random", RANDOM),
-            learned(LOCATION, Point("im-ppo", {**knobs, **NEAR_FIRST}), arguments.root, campaign, arguments.quick),
+            learned(LOCATION, swept("im-ppo", {**knobs, **NEAR_FIRST}), arguments.root, campaign, arguments.quick),
         ]
         found[value] = measure(schemes, {**knobs, "images": arguments.images}, arguments.episodes)
     return found

@@ -96,7 +96,7 @@ def claims(scheme: Scheme, points: dict[float, list[Uplinks]]) -> list[Claim]:
 
 def make(arguments: argparse.Namespace) -> None:
     """Measure, draw and publish."""
-    scheme = learned(JTSC, Point("im-ppo"), arguments.root, "power", arguments.quick)
+    scheme = learned(JTSC, Point("im-ppo"), arguments.root, "main", arguments.quick)
     points: dict[float, list[Uplinks]] = {}
     for power in ends(POWERS_DBM) if arguments.quick else POWERS_DBM:
         dbm = [POWER_DBM] * len(DISTANCES_M)

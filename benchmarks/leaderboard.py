@@ -29,7 +29,7 @@ from noma_semcom_agents.statistics import regret_interval, stratified_interval
 from noma_semcom_benchmarks.pages import columns, make_parser, publish, run_figure
 from noma_semcom_benchmarks.references import UNPRUNED, Entry, References
 from noma_semcom_benchmarks.sweeps import Measured, Scheme, learned_if_any, measure, train_quickly
-from noma_semcom_benchmarks.trainings import AGENTS, FAMILIES, Point
+from noma_semcom_benchmarks.trainings import AGENTS, FAMILIES, Point, swept
 
 IDS: Final = {"im-ppo": "NomaSemCom", "m-ppo": "NomaSemComUnpruned", "plain-ppo": "NomaSemComModelFree"}
 FORMS: Final = ("pruned", "near first", "pruned, near first")
@@ -44,11 +44,12 @@ def trained(knobs: Mapping[str, Any], root: Path, quick: bool) -> list[Entry]:
         root: Folder of the campaigns.
         quick: Train IM-PPO over few steps if there is none.
     """
+    point = swept if knobs else Point
     if quick:
-        train_quickly(Point("im-ppo", knobs), root)
+        train_quickly(point("im-ppo", knobs), root)
     entries = []
     for name in AGENTS:
-        for scheme in learned_if_any(find_agent(name).title, Point(name, knobs), root, "families"):
+        for scheme in learned_if_any(find_agent(name).title, point(name, knobs), root, "families"):
             entries.append(_entry(scheme, scheme.name))
             if name == "im-ppo":
                 near = {
@@ -56,7 +57,7 @@ def trained(knobs: Mapping[str, Any], root: Path, quick: bool) -> list[Entry]:
                 }
                 title = "Location-Decoding (policy of IM-PPO)"
                 entries.append(_entry(Scheme(title, near, scheme.runs), title))
-    for own in learned_if_any("Location-Decoding", Point("im-ppo", {**knobs, **NEAR_FIRST}), root, "families"):
+    for own in learned_if_any("Location-Decoding", point("im-ppo", {**knobs, **NEAR_FIRST}), root, "families"):
         entries.append(_entry(own, own.name))
     return entries
 

@@ -21,7 +21,7 @@ from noma_semcom_benchmarks.campaign import ends
 from noma_semcom_benchmarks.pages import columns, make_parser, new_figure, publish, run_figure
 from noma_semcom_benchmarks.references import UNPRUNED, References
 from noma_semcom_benchmarks.sweeps import ALL, ORACLE, Measured, learned_if_any, measure, reference, single
-from noma_semcom_benchmarks.trainings import LPIPS_WEIGHTS, Point
+from noma_semcom_benchmarks.trainings import LPIPS_WEIGHTS, swept
 
 PREDICTOR: Final = "Fitted predictor"
 IM_PPO: Final = "IM-PPO"
@@ -43,7 +43,7 @@ def sweep(arguments: argparse.Namespace) -> dict[float, Measured]:
         knobs = {"lpips_weight": weight}
         policy = SearchingPolicy(model, full_table(knobs)[0], PREDICTOR)
         schemes = [single(PREDICTOR, Contender(policy, UNPRUNED)), reference("all", ALL)]
-        schemes += learned_if_any(IM_PPO, Point("im-ppo", knobs), arguments.root, "pareto")
+        schemes += learned_if_any(IM_PPO, swept("im-ppo", knobs), arguments.root, "pareto")
         points[weight] = measure(schemes, {**knobs, "images": arguments.images}, arguments.episodes)
     return points
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from noma_semcom_agents.lineup import Run
 from noma_semcom_agents.references import NEAR_FIRST
 from noma_semcom_agents.runs import RECORD, Request, read_record
@@ -18,10 +20,17 @@ from noma_semcom_env import Scenario
 
 ROOT: Final = Path("runs/campaign")
 QUICK_ROOT: Final = Path("runs/campaign-quick")
-STEPS: Final = 300_000
+STEPS: Final = 200_000
+"""One budget, in environment steps."""
+SWEPT: Final = 0.4
+"""Length of a training at a point of a sweep, in budgets."""
+TUNED: Final = 0.2
+"""Length of a training that tries settings, in budgets."""
 QUICK_STEPS: Final = 4096
 SEEDS: Final = 5
-LEAST_SEEDS: Final = 5
+SWEEP_SEEDS: Final = 3
+TUNING_SEED: Final = 1000
+LEAST_SEEDS: Final = 3
 
 AGENTS: Final = ("im-ppo", "m-ppo", "plain-ppo")
 BANDWIDTHS_HZ: Final = (0.25e6, 0.5e6, 1e6, 2e6, 4e6)
@@ -51,7 +60,7 @@ class Point:
     agent: str
     knobs: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
-    budgets: int = 1
+    budgets: float = 1.0
 
     def __post_init__(self) -> None:
         default = Scenario()
@@ -62,15 +71,15 @@ class Point:
     def name(self) -> str:
         """Agent and whatever differs, as a folder is called."""
         differing = [f"{name}-{_text(value)}" for name, value in sorted({**self.knobs, **self.settings}.items())]
-        longer = [f"budgets-{self.budgets}"] if self.budgets > 1 else []
-        return "-".join([self.agent, *differing, *longer])
+        length = [f"budgets-{_text(float(self.budgets))}"] if self.budgets != 1.0 else []
+        return "-".join([self.agent, *differing, *length])
 
     def request(self, seed: int, steps: int) -> Request:
         """The training of one seed; ``steps`` is one budget."""
         return Request(
             agent=self.agent,
             seed=seed,
-            steps=self.budgets * steps,
+            steps=round(self.budgets * steps),
             knobs=dict(self.knobs),
             settings=dict(self.settings),
         )
@@ -86,39 +95,69 @@ class Campaign:
 
     Attributes:
         points: What is trained.
-        seeds: Seeds from 0 on, unless said otherwise; the protocol's number.
+        seeds: Number of seeds, unless said otherwise; the protocol's.
         purpose: What they are for.
+        first_seed: The first one of them.
     """
 
     points: Sequence[Point]
     seeds: int
     purpose: str
+    first_seed: int = 0
 
 
-def with_location(knobs: Sequence[Mapping[str, Any]]) -> list[Point]:
-    """IM-PPO and Location-Decoding's own policy at every point of a sweep."""
-    return [Point("im-ppo", {**one, **form}) for one in knobs for form in ({}, NEAR_FIRST)]
+def swept(agent: str, knobs: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None) -> Point:
+    """A point of a sweep, at the shorter length that all of them have, the one at the defaults as well."""
+    return Point(agent, knobs or {}, settings or {}, SWEPT)
+
+
+def tried_settings(draws: int = 5, seed: int = 2) -> list[dict[str, Any]]:
+    """What tuning tries, the same for every agent: the settings as they are, and some draws of the protocol's space."""
+    rng = np.random.default_rng(seed)
+    tried: list[dict[str, Any]] = [{}]
+    for _ in range(draws):
+        rates = {name: _log_uniform(rng, 1e-3, 1e-2) for name in ("lr", "critic_lr")}
+        rest = {"entropy_coeff": _log_uniform(rng, 0.02, 0.3), "num_epochs": int(rng.choice([2, 4]))}
+        tried.append(rates | rest)
+    return tried
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """A draw with two digits, as a folder is called after it."""
+    return float(f"{np.exp(rng.uniform(np.log(low), np.log(high))):.2g}")
+
+
+def _retrained(
+    knobs: Sequence[Mapping[str, Any]], forms: Sequence[Mapping[str, Any]] = ({}, NEAR_FIRST)
+) -> list[Point]:
+    """IM-PPO at every point of a sweep, in several forms: under the joint optimum and as Location-Decoding's own."""
+    return [swept("im-ppo", {**one, **form}) for one in knobs for form in forms]
 
 
 CAMPAIGNS: Final[Mapping[str, Campaign]] = {
-    "main": Campaign([Point(agent) for agent in AGENTS], 10, "fig. 4(a), 4(b), 5(c), 6; leaderboard"),
-    "long": Campaign([Point("plain-ppo", budgets=3)], 1, "Plain-PPO over three budgets"),
-    "same-image": Campaign([Point("im-ppo", {"same_image": True})], SEEDS, "fig. 4(c)"),
-    "bandwidth": Campaign(with_location([{"bandwidth_hz": one} for one in BANDWIDTHS_HZ]), SEEDS, "fig. 5(a)"),
-    "users": Campaign(with_location([{"num_users": one} for one in USERS]), SEEDS, "fig. 5(b); transfer"),
-    "power": Campaign([Point("im-ppo")], SEEDS, "fig. 5(c): the default policy, not retrained"),
-    "location": Campaign([Point("im-ppo", NEAR_FIRST)], SEEDS, "Location-Decoding's own policy by default"),
-    "families": Campaign(
-        [Point(agent, knobs) for knobs in FAMILIES.values() for agent in AGENTS]
-        + [Point("im-ppo", {**knobs, **NEAR_FIRST}) for knobs in FAMILIES.values()],
-        SEEDS,
-        "leaderboard",
+    "tuning": Campaign(
+        [Point(agent, settings=tried, budgets=TUNED) for tried in tried_settings() for agent in AGENTS],
+        1,
+        "settings of the three agents",
+        TUNING_SEED,
     ),
-    "pareto": Campaign([Point("im-ppo", {"lpips_weight": one}) for one in LPIPS_WEIGHTS], SEEDS, "Pareto front"),
-    "mlp": Campaign([Point("im-ppo", settings=MLP)], SEEDS, "transfer: the plain perceptron"),
+    "main": Campaign([Point(agent) for agent in AGENTS], SEEDS, "fig. 4(a), 4(b), 5(c), 6; leaderboard"),
+    "location": Campaign([Point("im-ppo", NEAR_FIRST)], SEEDS, "leaderboard: Location-Decoding's own policy"),
+    "same-image": Campaign([swept("im-ppo", {"same_image": True})], SWEEP_SEEDS, "fig. 4(c)"),
+    "bandwidth": Campaign(_retrained([{"bandwidth_hz": one} for one in BANDWIDTHS_HZ]), SWEEP_SEEDS, "fig. 5(a)"),
+    "users": Campaign(_retrained([{"num_users": one} for one in USERS]), SWEEP_SEEDS, "fig. 5(b); transfer"),
+    "families": Campaign(
+        [swept(agent, knobs) for knobs in FAMILIES.values() if knobs for agent in AGENTS]
+        + _retrained([knobs for knobs in FAMILIES.values() if knobs], [NEAR_FIRST]),
+        SWEEP_SEEDS,
+        "leaderboard, other numbers of users",
+    ),
+    "mlp": Campaign([swept("im-ppo", settings=MLP)], SWEEP_SEEDS, "transfer: the plain perceptron"),
+    "long": Campaign([Point("plain-ppo", budgets=3)], 1, "Plain-PPO over three budgets"),
+    "pareto": Campaign([swept("im-ppo", {"lpips_weight": one}) for one in LPIPS_WEIGHTS], SWEEP_SEEDS, "Pareto front"),
     "discount": Campaign(
-        [Point("im-ppo", settings={"credit": "step", "gamma": gamma}) for gamma in (0.0, 0.99)],
-        SEEDS,
+        [swept("im-ppo", settings={"credit": "step", "gamma": gamma}) for gamma in (0.0, 0.99)],
+        SWEEP_SEEDS,
         "ablation of gamma, with one advantage a step for both",
     ),
 }

@@ -30,7 +30,7 @@ from noma_semcom_benchmarks.sweeps import (
     reference,
     train_quickly,
 )
-from noma_semcom_benchmarks.trainings import MLP, USERS, Point
+from noma_semcom_benchmarks.trainings import MLP, USERS, swept
 from noma_semcom_env import load_table
 
 EQUIVARIANT: Final = "IM-PPO, equivariant"
@@ -98,10 +98,10 @@ def claims(places: Mapping[tuple[str, int], Measured]) -> list[Claim]:
 
 def make(arguments: argparse.Namespace) -> None:
     """Measure, draw and publish."""
-    own = learned(EQUIVARIANT, Point("im-ppo"), arguments.root, "main", arguments.quick)
+    own = learned(EQUIVARIANT, swept("im-ppo"), arguments.root, "users", arguments.quick)
     if arguments.quick:
-        train_quickly(Point("im-ppo", settings=MLP), arguments.root)
-    flat = learned_if_any(PERCEPTRON, Point("im-ppo", settings=MLP), arguments.root, "mlp")
+        train_quickly(swept("im-ppo", settings=MLP), arguments.root)
+    flat = learned_if_any(PERCEPTRON, swept("im-ppo", settings=MLP), arguments.root, "mlp")
     width = load_table(arguments.images).width
     plain = [reference("all", ALL), reference("random", RANDOM)]
     places: dict[tuple[str, int], Measured] = {}
@@ -114,7 +114,7 @@ def make(arguments: argparse.Namespace) -> None:
         places[words, 3] = measure(schemes, {"images": images}, arguments.episodes)
     for users in (2, 4) if arguments.quick else [one for one in USERS if one != 3]:
         schemes = [resized(own, users, width), *plain]
-        schemes += learned_if_any(RETRAINED, Point("im-ppo", {"num_users": users}), arguments.root, "users")
+        schemes += learned_if_any(RETRAINED, swept("im-ppo", {"num_users": users}), arguments.root, "users")
         knobs = {"images": arguments.images, "num_users": users}
         places["unseen", users] = measure(schemes, knobs, arguments.episodes)
     rows = rows_of(places)

@@ -14,7 +14,7 @@ import pytest
 
 from noma_semcom_benchmarks import campaign
 from noma_semcom_benchmarks.campaign import FAILED, FINISHED, WAITING, Training, plan, run, state_of
-from noma_semcom_benchmarks.trainings import Point
+from noma_semcom_benchmarks.trainings import CAMPAIGNS
 
 
 def leave_run(one: Training, ended: bool) -> None:
@@ -40,10 +40,10 @@ def test_quick_takes_the_ends_of_a_sweep(tmp_path: Path) -> None:
 
 
 def test_another_training_in_the_folder_is_not_taken_for_the_one_that_is_wanted(tmp_path: Path) -> None:
-    (one, *_) = plan(["power"], 1, 100, tmp_path)
+    (one, *_) = plan(["main"], 1, 100, tmp_path)
     leave_run(one, ended=True)
     with pytest.raises(ValueError, match="with steps=100, not 200"):
-        plan(["power"], 1, 200, tmp_path)
+        plan(["main"], 1, 200, tmp_path)
     with pytest.raises(ValueError, match="'nothing' is no campaign"):
         plan(["nothing"], 1, 100, tmp_path)
 
@@ -94,11 +94,11 @@ def test_an_interrupt_stops_the_processes_and_leaves_them_to_be_resumed(
 
 @pytest.mark.slow
 def test_a_training_of_its_own_process_is_found_finished(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "noma_semcom_benchmarks.campaign", "power", "--quick", "--root", str(tmp_path)]
+    words = [sys.executable, "-m", "noma_semcom_benchmarks.campaign", "mlp", "--quick", "--root", str(tmp_path)]
     done = subprocess.run([*words, "--jobs", "1"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 finished" in done.stdout
-    point = Point("im-ppo")
+    (point,) = CAMPAIGNS["mlp"].points
     assert state_of(point.folder(tmp_path, 0), point.request(0, campaign.QUICK_STEPS)) == FINISHED
     listed = subprocess.run([*words, "--list"], capture_output=True, text=True, check=True)
     assert listed.stdout.startswith("finished")

@@ -15,9 +15,14 @@ from noma_semcom_benchmarks.trainings import (
     MLP,
     SEEDS,
     STEPS,
+    SWEEP_SEEDS,
+    SWEPT,
+    TUNED,
+    TUNING_SEED,
     MissingRuns,
     Point,
     finished_runs,
+    tried_settings,
 )
 from noma_semcom_env import ENVIRONMENTS, Scenario
 
@@ -42,8 +47,14 @@ def test_numbers_are_those_of_the_protocol() -> None:
     text = (Path(__file__).parents[2] / "PROTOCOL.md").read_text()
     assert f"{STEPS:,}".replace(",", " ") in text
     assert [point.agent for point in CAMPAIGNS["main"].points] == list(AGENTS)
-    assert CAMPAIGNS["main"].seeds == 10
-    assert all(one.seeds == SEEDS for name, one in CAMPAIGNS.items() if name not in ("main", "long"))
+    assert [CAMPAIGNS[name].seeds for name in ("main", "location", "tuning")] == [SEEDS, SEEDS, 1]
+    shared = [one for name, one in CAMPAIGNS.items() if name not in ("main", "location", "long", "tuning")]
+    assert all(one.seeds == SWEEP_SEEDS and one.first_seed == 0 for one in shared)
+    assert all(point.budgets == SWEPT for one in shared for point in one.points)
+    for length in (SWEPT, TUNED):
+        assert f"{length} budgets, {round(length * STEPS) // 1000} 000 steps" in text
+    assert f"seed {TUNING_SEED // 1000} 000" in text
+    assert f"{len(tried_settings())} configurations" in text
     assert "`bandwidth_hz` 0.25, 0.5, 1, 2, 4 MHz" in text
     assert [point.knobs.get("bandwidth_hz", 1e6) / 1e6 for point in CAMPAIGNS["bandwidth"].points[::2]] == [
         0.25, 0.5, 1, 2, 4,
