@@ -9,12 +9,9 @@ a codec that takes a region (after ROI-JSCC) sends the whole image and is told t
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
@@ -22,13 +19,11 @@ import torch
 from torch import nn
 
 from noma_semcom_env.mixture.channel import check_snr, normalize_power, send, send_unchecked
-from noma_semcom_env.zoo.hub import ModelLoadError, explained
-from noma_semcom_env.zoo.loading import CARD_FILE, check_sums, write_sums
+from noma_semcom_env.mixture.codec_files import load_codec, save_codec
 
 GREY: Final = 0.5
 """What stands for pixels outside a region that is sent alone."""
 
-_WEIGHTS_FILE: Final = "model.safetensors"
 _SNR_RANGE_DB: Final = (-10.0, 30.0)
 
 
@@ -164,22 +159,7 @@ class ImageCodec(nn.Module, ABC):
         Raises:
             ValueError: If a weight is not finite in float16.
         """
-        from safetensors.torch import save_file
-
-        weights = {name: value.detach().half().contiguous().cpu() for name, value in self.state_dict().items()}
-        for name, value in weights.items():
-            if not bool(value.isfinite().all()):
-                raise ValueError(f"weight {name} is not finite in float16; train anew at a lower rate")
-        part = folder.with_name(f"{folder.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        facts = {"class": type(self).__name__, **asdict(self.config)}
-        (part / "config.json").write_text(json.dumps(facts, indent=2) + "\n")
-        (part / CARD_FILE).write_text(json.dumps(card, indent=2) + "\n")
-        save_file(weights, part / _WEIGHTS_FILE, {"format": "pt"})
-        write_sums(part)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(part, folder)
+        save_codec(self, self.config, folder, card)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
@@ -188,28 +168,7 @@ class ImageCodec(nn.Module, ABC):
         Raises:
             ModelLoadError: If the folder does not hold such a codec, complete, finite and unchanged.
         """
-        from safetensors.torch import load_file
-
-        folder = Path(folder).expanduser()
-        config, weights = folder / "config.json", folder / _WEIGHTS_FILE
-        for file in (config, weights):
-            if not file.is_file():
-                raise ModelLoadError(f"{file} is missing, so the image codec cannot be loaded; fetch {folder} again")
-        check_sums(folder)
-        with explained(f"cannot read the configuration {config}", "fetch the file again"):
-            facts = json.loads(config.read_text())
-            if facts.pop("class") != cls.__name__:
-                raise ModelLoadError(f"{config} describes no {cls.__name__}; give the folder of one")
-            fields = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
-            codec = cls._build(cls.config_class(**fields))
-        with explained(f"cannot read {weights}", "fetch the file again"):
-            tensors = {name: value.float() for name, value in load_file(weights).items()}
-        with explained(f"{weights} does not fit {config}", "fetch both again, or train anew"):
-            codec.load_state_dict(tensors)
-        for name, value in tensors.items():
-            if not bool(value.isfinite().all()):
-                raise ModelLoadError(f"weight {name} in {weights} is not finite; fetch the file again or train anew")
-        return codec.eval().requires_grad_(False)
+        return load_codec(folder, cls.__name__, lambda facts: cls._build(cls.config_class(**facts)), "image codec")
 
     @classmethod
     @abstractmethod

@@ -12,9 +12,7 @@ fixed number, as Table I of the paper has it (24 tokens of 32, 11, 8, 6 or 5 sym
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,13 +23,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from noma_semcom_env.mixture.channel import check_snr, normalize_power, send, send_unchecked
-from noma_semcom_env.zoo.hub import ModelLoadError, explained
-from noma_semcom_env.zoo.loading import CARD_FILE, check_sums, write_sums
+from noma_semcom_env.mixture.codec_files import load_codec, save_codec
 
 SNR_RANGE_DB: Final = (0.0, 20.0)
 """Signal-to-noise ratios that the bundled codec is trained for; beyond them the encoder is told the nearest one."""
 
-_WEIGHTS_FILE: Final = "model.safetensors"
 _RECEIVED_RANGE_DB: Final = (-20.0, 30.0)
 
 
@@ -229,22 +225,7 @@ class TextCodec(nn.Module):
         Raises:
             ValueError: If a weight is not finite in float16.
         """
-        from safetensors.torch import save_file
-
-        weights = {name: value.detach().half().contiguous().cpu() for name, value in self.state_dict().items()}
-        for name, value in weights.items():
-            if not bool(value.isfinite().all()):
-                raise ValueError(f"weight {name} is not finite in float16; train anew at a lower rate")
-        part = folder.with_name(f"{folder.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        facts = {"class": type(self).__name__, **asdict(self.config)}
-        (part / "config.json").write_text(json.dumps(facts, indent=2) + "\n")
-        (part / CARD_FILE).write_text(json.dumps(card, indent=2) + "\n")
-        save_file(weights, part / _WEIGHTS_FILE, {"format": "pt"})
-        write_sums(part)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(part, folder)
+        save_codec(self, self.config, folder, card)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
@@ -253,27 +234,7 @@ class TextCodec(nn.Module):
         Raises:
             ModelLoadError: If the folder does not hold such a codec, complete, finite and unchanged.
         """
-        from safetensors.torch import load_file
-
-        folder = Path(folder).expanduser()
-        config, weights = folder / "config.json", folder / _WEIGHTS_FILE
-        for file in (config, weights):
-            if not file.is_file():
-                raise ModelLoadError(f"{file} is missing, so the text codec cannot be loaded; fetch {folder} again")
-        check_sums(folder)
-        with explained(f"cannot read the configuration {config}", "fetch the file again"):
-            facts = json.loads(config.read_text())
-            if facts.pop("class") != cls.__name__:
-                raise ModelLoadError(f"{config} describes no {cls.__name__}; give the folder of one")
-            codec = cls(TextCodecConfig(**facts))
-        with explained(f"cannot read {weights}", "fetch the file again"):
-            tensors = {name: value.float() for name, value in load_file(weights).items()}
-        with explained(f"{weights} does not fit {config}", "fetch both again, or train anew"):
-            codec.load_state_dict(tensors)
-        for name, value in tensors.items():
-            if not bool(value.isfinite().all()):
-                raise ModelLoadError(f"weight {name} in {weights} is not finite; fetch the file again or train anew")
-        return codec.eval().requires_grad_(False)
+        return load_codec(folder, cls.__name__, lambda facts: cls(TextCodecConfig(**facts)), "text codec")
 
     def _encode(
         self, ids: torch.Tensor, tokens: torch.Tensor, snr_db: torch.Tensor, symbols: torch.Tensor
