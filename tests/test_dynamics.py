@@ -328,7 +328,7 @@ def test_live_recovery_is_loaded_by_name_alone(
 
 
 def test_image_sets_that_are_missing_or_damaged(table: RecoveryTable, tmp_path: Path) -> None:
-    with pytest.raises(TableError, match="images='street-nowhere' names no bundled table"):
+    with pytest.raises(TableError, match="images='street-nowhere' names no bundled recovery table"):
         Dynamics(Scenario(images="street-nowhere"))
     with pytest.raises(TableError, match=r"no recovery table at .*nowhere\.npz"):
         Dynamics(Scenario(images=str(tmp_path / "nowhere.npz")))

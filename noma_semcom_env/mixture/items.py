@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
+
+from noma_semcom_env.archives import read_arrays, write_arrays
 
 _TEXTS: Final = ("item_ids", "prompts", "captions")
 _MASKS: Final = ("rois", "targets")
@@ -149,17 +150,12 @@ class MixtureItems:
 
     def save(self, path: Path) -> None:
         """Write the items, by a temporary file that is renamed, for a tabulation elsewhere."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
-            np.savez_compressed(file, **self.to_arrays())  # type: ignore[arg-type]  # the stub takes names for flags
-        os.replace(part, path)
+        write_arrays(path, self.to_arrays())
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what :meth:`save` wrote."""
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return cls.from_arrays({name: file[name] for name in file.files})
+        return cls.from_arrays(read_arrays(path))
 
     def region(self, row: int, margin: int = 0) -> np.ndarray:
         """(H, W) bool, the region of an item grown by the margin at index ``margin``."""

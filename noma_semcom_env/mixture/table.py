@@ -16,9 +16,7 @@ holds, and where nothing arrives there is no interpolation:
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
@@ -27,6 +25,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from noma_semcom_env.archives import ArchiveKind
 from noma_semcom_env.mixture.items import MixtureItems
 
 FORMAT: Final = 1
@@ -38,6 +37,16 @@ _GRIDS: Final = ("snr_db", "roi_symbols", "token_symbols")
 
 class MixtureTableError(ValueError):
     """A mixture table is missing, damaged, or does not say what it must."""
+
+
+_KIND: Final = ArchiveKind(
+    "mixture table",
+    BUNDLED,
+    FORMAT,
+    frozenset({"format", "provenance", *_GRIDS, *_QUALITIES, *(field.name for field in fields(MixtureItems))}),
+    "noma_semcom_env.mixture.tabulate",
+    MixtureTableError,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,13 +185,7 @@ class MixtureTable:
 
     def save(self, path: Path) -> None:
         """Write the table with its sum, by a temporary file that is renamed."""
-        arrays = _to_arrays(self)
-        arrays["sha256"] = np.array(digest(arrays))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # the stub takes names for flags
-        os.replace(part, path)
+        _KIND.write(path, _to_arrays(self))
 
 
 _Place = tuple[np.ndarray, np.ndarray]
@@ -221,16 +224,7 @@ def load_mixture_table(source: str | Path) -> MixtureTable:
     Raises:
         MixtureTableError: If there is no such table, the file is damaged, or its sum does not fit.
     """
-    path = Path(source)
-    if path.suffix != ".npz":
-        path = BUNDLED / f"{source}.npz"
-        if not path.is_file():
-            known = sorted(p.stem for p in BUNDLED.glob("*.npz"))
-            raise MixtureTableError(
-                f"images={str(source)!r} names no bundled mixture table; choose one of {known} or the path of an .npz"
-            )
-    if not path.is_file():
-        raise MixtureTableError(f"there is no mixture table at {path}; make one with noma_semcom_env.mixture.tabulate")
+    path = _KIND.find(source)
     state = path.stat()
     return _read(path.resolve(), state.st_mtime_ns, state.st_size)
 
@@ -238,43 +232,11 @@ def load_mixture_table(source: str | Path) -> MixtureTable:
 @lru_cache(maxsize=16)
 def _read(path: Path, changed_ns: int, size: int) -> MixtureTable:
     """Read and verify a file; its time of change and size tell the cache when it is another one."""
-    try:
-        # NumPy leaves a file it opened itself open when the archive is damaged.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except Exception as error:  # zipfile, zlib and NumPy have a dozen for flipped, missing and foreign bytes
-        raise MixtureTableError(
-            f"mixture table {path} cannot be read ({error}); restore the file or tabulate it again"
-        ) from error
-    if "sha256" not in arrays or str(arrays.pop("sha256")) != digest(arrays):
-        raise MixtureTableError(
-            f"mixture table {path} does not fit its SHA-256 sum; restore the file or tabulate it again"
-        )
-    if "format" in arrays and int(arrays["format"]) != FORMAT:
-        raise MixtureTableError(
-            f"mixture table {path} has format {int(arrays['format'])}; this version reads format {FORMAT}: tabulate it "
-            "again"
-        )
-    wanted = {"format", "provenance", *_GRIDS, *_QUALITIES, *(field.name for field in fields(MixtureItems))}
-    missing = sorted(wanted - arrays.keys())
-    if missing:
-        raise MixtureTableError(f"mixture table {path} holds no {', '.join(missing)}; tabulate it again")
-    return _from_arrays(arrays, path)
-
-
-def digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 over names, types, shapes and contents of arrays."""
-    total = hashlib.sha256()
-    for name in sorted(arrays):
-        value = np.ascontiguousarray(arrays[name])
-        total.update(f"{name}:{value.dtype.str}:{value.shape};".encode())
-        total.update(value.tobytes())
-    return total.hexdigest()
+    return _from_arrays(_KIND.read(path), path)
 
 
 def _to_arrays(table: MixtureTable) -> dict[str, np.ndarray]:
     arrays = {name: np.asarray(getattr(table, name)) for name in (*_GRIDS, *_QUALITIES)} | table.items.to_arrays()
-    arrays["format"] = np.array(FORMAT)
     arrays["provenance"] = np.array(json.dumps(dict(table.provenance), sort_keys=True))
     return arrays
 

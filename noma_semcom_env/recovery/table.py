@@ -7,9 +7,7 @@ image has too many subsets, a table holds a declared sample of them.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -18,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from noma_semcom_env.archives import ArchiveKind
 from noma_semcom_env.features import FeatureBank, SemanticFeatures
 from noma_semcom_env.recovery.subsets import subset_numbers
 
@@ -32,6 +31,9 @@ _CONTENT: Final = frozenset("format width lpips images masks size_bits importanc
 
 class TableError(ValueError):
     """A recovery table is missing, damaged, or does not say what it must."""
+
+
+_KIND: Final = ArchiveKind("recovery table", BUNDLED, FORMAT, _CONTENT, "'noma-semcom tabulate'", TableError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,13 +179,7 @@ class RecoveryTable:
 
     def save(self, path: Path) -> None:
         """Write the table with its sum, by a temporary file that is renamed."""
-        arrays = _to_arrays(self)
-        arrays["sha256"] = np.array(_digest(arrays))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # the stub takes names for flags
-        os.replace(part, path)
+        _KIND.write(path, _to_arrays(self))
 
 
 def load_table(source: str | Path) -> RecoveryTable:
@@ -195,16 +191,7 @@ def load_table(source: str | Path) -> RecoveryTable:
     Raises:
         TableError: If there is no such table, the file is damaged, or its sum does not fit.
     """
-    path = Path(source)
-    if path.suffix != ".npz":
-        path = BUNDLED / f"{source}.npz"
-        if not path.is_file():
-            known = sorted(p.stem for p in BUNDLED.glob("*.npz"))
-            raise TableError(
-                f"images={str(source)!r} names no bundled table; choose one of {known} or the path of an .npz"
-            )
-    if not path.is_file():
-        raise TableError(f"there is no recovery table at {path}; make one with 'noma-semcom tabulate'")
+    path = _KIND.find(source)
     state = path.stat()
     return _read(path.resolve(), state.st_mtime_ns, state.st_size)
 
@@ -212,34 +199,7 @@ def load_table(source: str | Path) -> RecoveryTable:
 @lru_cache(maxsize=16)
 def _read(path: Path, changed_ns: int, size: int) -> RecoveryTable:
     """Read and verify a file; its time of change and size tell the cache when it is another one."""
-    try:
-        # NumPy leaves a file it opened itself open when the archive is damaged.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except Exception as error:  # zipfile, zlib and NumPy have a dozen for flipped, missing and foreign bytes
-        raise TableError(
-            f"recovery table {path} cannot be read ({error}); restore the file or tabulate it again"
-        ) from error
-    if "sha256" not in arrays or str(arrays.pop("sha256")) != _digest(arrays):
-        raise TableError(f"recovery table {path} does not fit its SHA-256 sum; restore the file or tabulate it again")
-    if "format" in arrays and int(arrays["format"]) != FORMAT:
-        raise TableError(
-            f"recovery table {path} has format {int(arrays['format'])}; this version reads format {FORMAT}: tabulate "
-            "it again"
-        )
-    missing = sorted(_CONTENT - arrays.keys())
-    if missing:
-        raise TableError(f"recovery table {path} holds no {', '.join(missing)}; tabulate it again")
-    return _from_arrays(arrays, path)
-
-
-def _digest(arrays: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        value = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name}:{value.dtype.str}:{value.shape};".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()
+    return _from_arrays(_KIND.read(path), path)
 
 
 def _to_arrays(table: RecoveryTable) -> dict[str, np.ndarray]:
@@ -256,7 +216,6 @@ def _to_arrays(table: RecoveryTable) -> dict[str, np.ndarray]:
     return {
         **({} if table.subsets is None else {"subsets": table.subsets}),
         **_matches(table.features),
-        "format": np.array(FORMAT),
         "width": np.array(table.width),
         "lpips": table.lpips_by_seed,
         "images": table.images,

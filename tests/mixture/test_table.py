@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from noma_semcom_env.archives import digest
 from noma_semcom_env.mixture.items import MixtureItems, grow
 from noma_semcom_env.mixture.table import (
     MixtureTable,
     MixtureTableError,
-    digest,
     load_mixture_table,
 )
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from noma_semcom_env.archives import digest
 from noma_semcom_env.features import SemanticFeatures
 from noma_semcom_env.recovery.subsets import sample_subsets, subset_members, subset_selections
-from noma_semcom_env.recovery.table import PADDING, RecoveryTable, TableError, _digest, load_table
+from noma_semcom_env.recovery.table import PADDING, RecoveryTable, TableError, load_table
 
 WIDTH = 5
 
@@ -157,12 +158,12 @@ def test_damaged_and_missing_tables_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"edited\.npz does not fit its SHA-256"):
         load_table(tmp_path / "edited.npz")
     arrays["format"] = np.array(1)
-    np.savez_compressed(tmp_path / "old.npz", **{**arrays, "sha256": np.array(_digest(arrays))})
+    np.savez_compressed(tmp_path / "old.npz", **{**arrays, "sha256": np.array(digest(arrays))})
     with pytest.raises(TableError, match=r"old\.npz has format 1; this version reads format 2"):
         load_table(tmp_path / "old.npz")
     with pytest.raises(TableError, match=r"absent\.npz; make one with 'noma-semcom tabulate'"):
         load_table(tmp_path / "absent.npz")
-    with pytest.raises(TableError, match="images='street-dawn' names no bundled table"):
+    with pytest.raises(TableError, match="images='street-dawn' names no bundled recovery table"):
         load_table("street-dawn")
 
 
