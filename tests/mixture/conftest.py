@@ -44,7 +44,8 @@ def build_transceiver(**options: Any) -> Any:
     return Transceiver(image, text, tokenizer, painter, judge, RegionFinder((None, None)), **arguments)
 
 
-def build_pipeline(tokenizer: Any) -> Any:
+def build_pipeline(tokenizer: Any, levels: int = 3) -> Any:
+    """An inpainting pipeline whose latents have 1 / 2 ** (levels - 1) of the sides."""
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -63,15 +64,15 @@ def build_pipeline(tokenizer: Any) -> Any:
         )
     )
     vae = AutoencoderKL(
-        down_block_types=["DownEncoderBlock2D"] * 3,
-        up_block_types=["UpDecoderBlock2D"] * 3,
-        block_out_channels=[4, 4, 4],
+        down_block_types=["DownEncoderBlock2D"] * levels,
+        up_block_types=["UpDecoderBlock2D"] * levels,
+        block_out_channels=[4] * levels,
         norm_num_groups=2,
         latent_channels=4,
         sample_size=SIDE,
     )
     unet = UNet2DConditionModel(
-        sample_size=SIDE // 4,
+        sample_size=SIDE >> levels - 1,
         in_channels=9,
         out_channels=4,
         down_block_types=["CrossAttnDownBlock2D"],
@@ -126,6 +127,12 @@ def draw_pictures(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def make_transceiver() -> Callable[..., Any]:
     """``build_transceiver``."""
     return build_transceiver
+
+
+@pytest.fixture(scope="session")
+def make_pipeline() -> Callable[..., Any]:
+    """``build_pipeline``."""
+    return build_pipeline
 
 
 @pytest.fixture(scope="session")

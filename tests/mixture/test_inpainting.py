@@ -18,65 +18,17 @@ SIDE = 32
 
 
 @pytest.fixture(scope="module")
-def pipeline() -> Any:
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    from noma_semcom_env.zoo.train.recovery import build_scheduler, build_tokenizer
+def pipeline(make_pipeline: Callable[..., Any]) -> Any:
+    from noma_semcom_env.zoo.train.recovery import build_tokenizer
 
     torch.manual_seed(3)
-    tokenizer = build_tokenizer()
-    text = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=8,
-            intermediate_size=8,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            max_position_embeddings=24,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.eos_token_id,
-        )
-    )
-    torch.nn.init.normal_(text.get_input_embeddings().weight, std=2.0)
-    vae = AutoencoderKL(
-        down_block_types=["DownEncoderBlock2D"] * 4,
-        up_block_types=["UpDecoderBlock2D"] * 4,
-        block_out_channels=[4, 4, 4, 4],
-        norm_num_groups=2,
-        latent_channels=4,
-        sample_size=SIDE,
-    )
+    made = make_pipeline(build_tokenizer(), levels=4)
+    torch.nn.init.normal_(made.text_encoder.get_input_embeddings().weight, std=2.0)
     with torch.no_grad():
         # A posterior without spread, so that its sample is its mode.
-        vae.quant_conv.weight[4:] = 0
-        vae.quant_conv.bias[4:] = -30
-    vae.register_to_config(scaling_factor=0.5)
-    unet = UNet2DConditionModel(
-        sample_size=SIDE // 8,
-        in_channels=9,
-        out_channels=4,
-        down_block_types=["CrossAttnDownBlock2D"],
-        up_block_types=["CrossAttnUpBlock2D"],
-        block_out_channels=[8],
-        layers_per_block=1,
-        cross_attention_dim=8,
-        attention_head_dim=2,
-        norm_num_groups=4,
-    )
-    made = StableDiffusionInpaintPipeline(
-        vae=vae.eval(),
-        text_encoder=text.eval(),
-        tokenizer=tokenizer,
-        unet=unet.eval(),
-        scheduler=DDIMScheduler.from_config(build_scheduler().config, steps_offset=1),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    for part in (made.vae, made.unet, made.text_encoder):
-        part.requires_grad_(False)
+        made.vae.quant_conv.weight[4:] = 0
+        made.vae.quant_conv.bias[4:] = -30
+    made.vae.register_to_config(scaling_factor=0.5)
     return made
 
 

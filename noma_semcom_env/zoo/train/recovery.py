@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -90,9 +91,9 @@ def build_scheduler() -> DDIMScheduler:
     )
 
 
-def build(tokenizer: CLIPTokenizer) -> tuple[CLIPTextModel, UNet2DConditionModel, ControlNetModel]:
-    """The untrained text encoder, UNet and ControlNet."""
-    text = CLIPTextModel(
+def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """The untrained text encoder, 0.08 M parameters."""
+    return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
             hidden_size=TEXT_WIDTH,
@@ -106,19 +107,33 @@ def build(tokenizer: CLIPTokenizer) -> tuple[CLIPTextModel, UNet2DConditionModel
             projection_dim=TEXT_WIDTH,
         )
     )
-    count = len(WIDTHS)
-    unet = UNet2DConditionModel(
+
+
+def build_unet(widths: Sequence[int], in_channels: int = 4) -> UNet2DConditionModel:
+    """The untrained UNet over latents of 16 x 16 x 4, told a text at every level but the first.
+
+    Args:
+        widths: Channels at each level.
+        in_channels: Four of noisy latents, and those of what else it is shown.
+    """
+    count = len(widths)
+    return UNet2DConditionModel(
         sample_size=16,
-        in_channels=4,
+        in_channels=in_channels,
         out_channels=4,
         down_block_types=["DownBlock2D"] + ["CrossAttnDownBlock2D"] * (count - 1),
         up_block_types=["CrossAttnUpBlock2D"] * (count - 1) + ["UpBlock2D"],
-        block_out_channels=list(WIDTHS),
+        block_out_channels=list(widths),
         layers_per_block=1,
         cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=4,
         norm_num_groups=8,
     )
+
+
+def build(tokenizer: CLIPTokenizer) -> tuple[CLIPTextModel, UNet2DConditionModel, ControlNetModel]:
+    """The untrained text encoder, UNet and ControlNet."""
+    text, unet = build_text_encoder(tokenizer), build_unet(WIDTHS)
     control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 16, 32))
     # Trained from scratch with the UNet, zero-initialized convolutions would starve ControlNet's encoder of gradients.
     for layer in (

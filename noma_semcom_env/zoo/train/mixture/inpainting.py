@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from noma_semcom_env.mixture.inpainting import Inpainting
 from noma_semcom_env.recovery.perceptual import PerceptualDistance
@@ -37,11 +37,15 @@ from noma_semcom_env.zoo.train.mixture.drawing import (
     draw_known,
     presence,
 )
-from noma_semcom_env.zoo.train.recovery import build_scheduler, build_tokenizer
+from noma_semcom_env.zoo.train.recovery import (
+    MAX_TOKENS,
+    build_scheduler,
+    build_text_encoder,
+    build_tokenizer,
+    build_unet,
+)
 
 RESOLUTION: Final = 128
-MAX_TOKENS: Final = 24
-TEXT_WIDTH: Final = 64
 WIDTHS: Final = (64, 64, 96)
 EVALUATED_STEPS: Final = (4, 8, 20)
 
@@ -66,34 +70,7 @@ def build_autoencoder() -> AutoencoderKL:
 
 def build(tokenizer: CLIPTokenizer) -> tuple[CLIPTextModel, UNet2DConditionModel]:
     """The untrained text encoder (0.08 M parameters) and UNet (3.2 M)."""
-    text = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=TEXT_WIDTH,
-            intermediate_size=2 * TEXT_WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=MAX_TOKENS,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.eos_token_id,
-            projection_dim=TEXT_WIDTH,
-        )
-    )
-    count = len(WIDTHS)
-    unet = UNet2DConditionModel(
-        sample_size=16,
-        in_channels=9,
-        out_channels=4,
-        down_block_types=["DownBlock2D"] + ["CrossAttnDownBlock2D"] * (count - 1),
-        up_block_types=["CrossAttnUpBlock2D"] * (count - 1) + ["UpBlock2D"],
-        block_out_channels=list(WIDTHS),
-        layers_per_block=1,
-        cross_attention_dim=TEXT_WIDTH,
-        attention_head_dim=4,
-        norm_num_groups=8,
-    )
-    return text, unet
+    return build_text_encoder(tokenizer), build_unet(WIDTHS, in_channels=9)
 
 
 def train_autoencoder(
