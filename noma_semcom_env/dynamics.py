@@ -17,18 +17,11 @@ from gymnasium import spaces
 
 from noma_semcom_env.actions import MODEL_FREE, Control, action_form
 from noma_semcom_env.backlog import Queue
+from noma_semcom_env.fading import channel_model
 from noma_semcom_env.features import FeatureBank
 from noma_semcom_env.importance import pruned_bank
 from noma_semcom_env.layouts import LAYOUTS
-from noma_semcom_env.link.channel import (
-    ChannelModel,
-    RayleighChannel,
-    RicianChannel,
-    drop_distances,
-    gauss_markov_correlation,
-    sample_estimates,
-    sample_trajectories,
-)
+from noma_semcom_env.link.channel import drop_distances, sample_estimates, sample_trajectories
 from noma_semcom_env.link.sic import Transmission, checked_order, latency_s, transmit
 from noma_semcom_env.observation import ObservationLayout
 from noma_semcom_env.recovery.table import RecoveryTable, load_table
@@ -110,7 +103,7 @@ class Dynamics:
         self.available = self.bank.kept if scenario.prune else self.bank.exists
         self.power_w = scenario.power_w
         self.noise_power_w = scenario.noise_power_w
-        self._channel_model = _channel_model(scenario)
+        self._channel_model = channel_model(scenario)
         self._transmit = None if scenario.transmission == MODEL_FREE else make_solver(scenario)
         self._link_options = link_options(scenario)
         self._reward: Reward = _by_name(REWARDS, scenario.reward)
@@ -379,20 +372,6 @@ def _compiled_step(
     if not (type(recovery) is RecoveryTable and DefaultStep.fits(scenario, recovery)):
         return None
     return DefaultStep(scenario, recovery, bank, available)
-
-
-def _channel_model(scenario: Scenario) -> ChannelModel:
-    if not isinstance(scenario.fading, str):
-        return cast(ChannelModel, scenario.fading)
-    block_fading = scenario.doppler_hz is None
-    rho = 0.0 if block_fading else gauss_markov_correlation(scenario.doppler_hz or 0.0, scenario.step_period_s)
-    law = {
-        "path_loss_intercept_db": scenario.path_loss_intercept_db,
-        "path_loss_slope_db": scenario.path_loss_slope_db,
-    }
-    if scenario.fading == "rician":
-        return RicianChannel(scenario.rician_factor_db, rho, scenario.antenna_spacing_wavelengths, **law)
-    return RayleighChannel(rho, **law)
 
 
 def _by_name(parts: Mapping[str, Any], choice: Any) -> Any:

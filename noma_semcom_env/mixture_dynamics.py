@@ -29,9 +29,9 @@ from noma_semcom_env.mixture_parts import (
     MixtureParts,
     MixtureTransition,
     checked_action,
-    scaled,
 )
 from noma_semcom_env.mixture_scenario import MixtureScenario
+from noma_semcom_env.observation import scaled
 
 SNR_RANGE_DB: Final = (-10.0, 30.0)
 """SNR that -1 and 1 stand for; beyond them the observation is clipped."""

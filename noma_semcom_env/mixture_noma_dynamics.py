@@ -15,18 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 from gymnasium import spaces
 
-from noma_semcom_env.link.channel import (
-    ChannelModel,
-    RayleighChannel,
-    RicianChannel,
-    drop_distances,
-    gauss_markov_correlation,
-)
+from noma_semcom_env.fading import channel_model
+from noma_semcom_env.link.channel import drop_distances, sample_trajectories
 from noma_semcom_env.link.decoding_order import exhaustive_latency_order, minimize_latency_order
 from noma_semcom_env.link.sic import Transmission
 from noma_semcom_env.mixture.budget import split_symbols, symbols_per_token, total_symbols
@@ -36,22 +31,13 @@ from noma_semcom_env.mixture_parts import (
     MixtureParts,
     MixtureTransition,
     checked_action,
-    scaled,
 )
 from noma_semcom_env.mixture_scenario import MixtureNomaScenario
-from noma_semcom_env.scenario import Scenario
+from noma_semcom_env.observation import BANDWIDTH_RANGE_HZ, SNR_RANGE_DB, order_position, scaled, unit_direction
+from noma_semcom_env.state import NO_ORDER as NO_ORDER
 
 CONTROLS: Final = ("alpha", "cbr")
 """What the action sets for each user, in this order."""
-
-SNR_RANGE_DB: Final = (-10.0, 70.0)
-"""SNR that -1 and 1 stand for; beyond them the observation is clipped."""
-
-BANDWIDTH_RANGE_HZ: Final = (1e3, 1e9)
-"""Bandwidth that -1 and 1 stand for, on a logarithmic scale."""
-
-NO_ORDER: Final = -1
-"""Entry of :attr:`UplinkState.last_order` before the first transmission."""
 
 _SOLVERS: Final[dict[str, Callable[..., Transmission]]] = {
     "optimal": minimize_latency_order,
@@ -128,9 +114,10 @@ class MixtureNomaDynamics(MixtureParts):
                 same.
         """
         one, users, steps = self.scenario, self.scenario.num_users, self.scenario.episode_length + 1
-        drawn = [self._draw(rng) for rng in generators]
-        distances_m, uniforms, channels = map(np.stack, zip(*drawn, strict=True))
-        expected = (len(drawn), steps, users, one.num_antennas)
+        dropped, uniforms = map(np.stack, zip(*map(self._drop_users, generators), strict=True))
+        distances_m = dropped if one.distances_m is None else np.tile(np.array(one.distances_m), (len(dropped), 1))
+        channels = sample_trajectories(self._channel_model, generators, distances_m, one.num_antennas, steps)
+        expected = (len(dropped), steps, users, one.num_antennas)
         if channels.shape != expected or not np.isfinite(channels).all():
             raise ValueError(
                 f"fading={one.fading!r} gave a channel of shape {channels.shape[1:]}; {expected[1:]} is needed (steps, "
@@ -138,22 +125,20 @@ class MixtureNomaDynamics(MixtureParts):
             )
         item = self.draw_items(uniforms)
         if image_index is not None:
-            item[:] = np.broadcast_to(image_index, (len(drawn), users))[:, None]
+            item[:] = np.broadcast_to(image_index, (len(dropped), users))[:, None]
         return UplinkState(
-            elapsed=np.zeros(len(drawn), dtype=np.int64),
+            elapsed=np.zeros(len(dropped), dtype=np.int64),
             item=item,
             channels=channels,
             distances_m=distances_m,
-            last_order=np.full((len(drawn), users), NO_ORDER, dtype=np.int64),
+            last_order=np.full((len(dropped), users), NO_ORDER, dtype=np.int64),
         )
 
-    def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Distances (K,), uniforms for the items (T + 1, K), channels (T + 1, K, N); all are drawn, needed or not."""
-        one, steps = self.scenario, self.scenario.episode_length + 1
-        dropped = drop_distances(rng.random(one.num_users), one.min_distance_m, one.max_distance_m)
-        distances_m = dropped if one.distances_m is None else np.array(one.distances_m)
-        uniforms = rng.random((steps, one.num_users))
-        return distances_m, uniforms, self._channel_model.sample(rng, distances_m, one.num_antennas, steps)
+    def _drop_users(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Distances (K,) and uniforms for the items (T + 1, K); both are drawn, needed or not."""
+        one = self.scenario
+        distances_m = drop_distances(rng.random(one.num_users), one.min_distance_m, one.max_distance_m)
+        return distances_m, rng.random((one.episode_length + 1, one.num_users))
 
     def decode(self, action: Any, leading: tuple[int, ...]) -> tuple[np.ndarray, None]:
         """Actions as float64 (*leading, K, 2), clipped to [-1, 1].
@@ -246,8 +231,8 @@ class MixtureNomaDynamics(MixtureParts):
         snr_db = 10 * np.log10(np.maximum(gain * self.power_w / self.noise_power_w, 1e-300))
         seen = {
             "snr": scaled(snr_db, *SNR_RANGE_DB),
-            "direction": _direction(channel, gain),
-            "last_order": _position(state.last_order),
+            "direction": unit_direction(channel, gain),
+            "last_order": order_position(state.last_order),
             "bandwidth": np.full((batch, 1), self._bandwidth),
             **{name: value.reshape(batch, -1) for name, value in self.look(state.now(state.item)).items()},
         }
@@ -269,34 +254,3 @@ class MixtureNomaDynamics(MixtureParts):
             "image_index": item,
             "distances_m": state.distances_m.copy(),
         }
-
-
-def channel_model(link: Scenario) -> ChannelModel:
-    """The channel model that an uplink's scenario names or holds."""
-    if not isinstance(link.fading, str):
-        return cast(ChannelModel, link.fading)
-    correlation = 0.0 if link.doppler_hz is None else gauss_markov_correlation(link.doppler_hz, link.step_period_s)
-    law = {
-        "path_loss_intercept_db": link.path_loss_intercept_db,
-        "path_loss_slope_db": link.path_loss_slope_db,
-    }
-    if link.fading == "rician":
-        return RicianChannel(link.rician_factor_db, correlation, link.antenna_spacing_wavelengths, **law)
-    return RayleighChannel(correlation, **law)
-
-
-def _direction(channel: np.ndarray, gain: np.ndarray) -> np.ndarray:
-    """(B, K * 2N): unit channels without their common phase, real parts before imaginary ones; 0 for a channel of 0."""
-    first = channel[..., :1]
-    size = np.abs(first)
-    phase = np.where(size > 0, first.conj() / np.where(size > 0, size, 1.0), 1.0)
-    unit = channel * phase / np.sqrt(np.where(gain > 0, gain, 1.0))[..., None]
-    parts = np.concatenate([unit.real, unit.imag], axis=-1)
-    return np.asarray(np.clip(parts.reshape(len(channel), -1), -1.0, 1.0))
-
-
-def _position(order: np.ndarray) -> np.ndarray:
-    """(B, K): -1 decoded first, 1 last; 0 before the first transmission."""
-    users = order.shape[1]
-    place = np.argsort(order, axis=-1) * (2.0 / max(users - 1, 1)) - 1.0
-    return np.where(order[:, :1] == NO_ORDER, 0.0, place)

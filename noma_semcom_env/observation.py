@@ -71,7 +71,7 @@ class FeatureObservation:
         }
         self.space = spaces.Dict(boxes | {"action_mask": spaces.MultiBinary(users * width)})
         self._snr_scale = np.broadcast_to(scenario.power_w / scenario.noise_power_w, (users,)).copy()
-        self._bandwidth = np.float32(_scale(np.log10(scenario.bandwidth_hz), *np.log10(BANDWIDTH_RANGE_HZ)))
+        self._bandwidth = np.float32(scaled(np.log10(scenario.bandwidth_hz), *np.log10(BANDWIDTH_RANGE_HZ)))
         self._by_image = _describe(bank, available)
         self._compiled = _compiled_observation()
 
@@ -101,7 +101,7 @@ class FeatureObservation:
         gain = np.einsum("bkn,bkn->bk", state.channel, state.channel.conj()).real
         return {
             "snr": _snr(gain * self._snr_scale),
-            "direction": _direction(state.channel, gain),
+            "direction": unit_direction(state.channel, gain),
             "last_order": order_position(state.last_order),
             "bandwidth": np.full((batch, 1), self._bandwidth, dtype=np.float32),
             **{name: table[state.image_index].reshape(batch, -1) for name, table in self._by_image.items()},
@@ -118,17 +118,17 @@ def _compiled_observation() -> Callable[..., tuple[np.ndarray, ...]] | None:
     return compiled
 
 
-def _scale(value: np.ndarray | float, low: float, high: float) -> np.ndarray:
+def scaled(value: np.ndarray | float, low: float, high: float) -> np.ndarray:
     """[low, high] to [-1, 1], clipped."""
     return np.clip((2 * np.asarray(value, dtype=np.float64) - (low + high)) / (high - low), -1.0, 1.0)
 
 
 def _snr(snr: np.ndarray) -> np.ndarray:
     """(B, K) SNR to (B, K) float32; a channel of zero is -1."""
-    return _scale(10 * np.log10(np.maximum(snr, 1e-300)), *SNR_RANGE_DB).astype(np.float32)
+    return scaled(10 * np.log10(np.maximum(snr, 1e-300)), *SNR_RANGE_DB).astype(np.float32)
 
 
-def _direction(channel: np.ndarray, gain: np.ndarray) -> np.ndarray:
+def unit_direction(channel: np.ndarray, gain: np.ndarray) -> np.ndarray:
     """(B, K, N) channel with gain (B, K) to (B, K * 2N) float32; a channel of zero has direction 0."""
     norm = np.sqrt(gain)
     first = channel[..., 0]
@@ -143,18 +143,18 @@ def _direction(channel: np.ndarray, gain: np.ndarray) -> np.ndarray:
 def order_position(order: np.ndarray) -> np.ndarray:
     """(B, K) decoding order, -1 where there is none yet, to each user's position (B, K) in [-1, 1] float32."""
     position = np.argsort(order, axis=-1)
-    scaled = 2.0 * position / max(order.shape[-1] - 1, 1) - 1.0
-    return np.where(order[:, :1] < 0, 0.0, scaled).astype(np.float32)
+    place = 2.0 * position / max(order.shape[-1] - 1, 1) - 1.0
+    return np.where(order[:, :1] < 0, 0.0, place).astype(np.float32)
 
 
 def _describe(bank: FeatureBank, available: np.ndarray) -> dict[str, np.ndarray]:
     """(I, F) arrays of each image's features, scaled."""
-    size = _scale(np.log1p(bank.size_bits), 0.0, float(np.log1p(LARGEST_FEATURE_BITS)))
+    size = scaled(np.log1p(bank.size_bits), 0.0, float(np.log1p(LARGEST_FEATURE_BITS)))
     modality = (bank.modality == VISUAL).astype(np.float32) - (bank.modality == TEXTUAL)
     label = 2.0 * bank.label / max(len(bank.labels) - 1, 1) - 1.0
     return {
         "size": np.where(bank.exists, size, -1.0).astype(np.float32),
-        "importance": np.where(bank.exists, _scale(bank.importance, 0.0, 1.0), -1.0).astype(np.float32),
+        "importance": np.where(bank.exists, scaled(bank.importance, 0.0, 1.0), -1.0).astype(np.float32),
         "modality": modality.astype(np.float32),
         "label": label.astype(np.float32),
         "action_mask": available.astype(np.int8),
