@@ -40,6 +40,8 @@ class MixturePreset:
         captioner: Folder or hub id of the BLIP captioner.
         codebook: File with the code of the masks.
         denoising_steps: Steps of the painting.
+        detector: Folder or hub id of a GroundingDINO that finds the boxes of texts, such as
+            ``"IDEA-Research/grounding-dino-tiny"``; None knows the expressions that come with an image alone.
     """
 
     name: str
@@ -51,6 +53,7 @@ class MixturePreset:
     captioner: str
     codebook: str
     denoising_steps: int = 4
+    detector: str | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -58,14 +61,14 @@ class MixturePreset:
             if field.name == "denoising_steps":
                 if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
                     raise ValueError(f"models['denoising_steps']={value!r} must be a whole number in [1, 1000]")
-            elif not isinstance(value, str) or not value:
+            elif (not isinstance(value, str) or not value) and not (field.name == "detector" and value is None):
                 raise ValueError(f"models[{field.name!r}]={value!r} must be a folder or a hub id 'owner/name'")
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Folders and ids of all models."""
-        parts = ("image_codec", "text_codec", "inpainting", "segment_anything", "clip", "captioner")
-        return tuple(getattr(self, part) for part in parts)
+        parts = ("image_codec", "text_codec", "inpainting", "segment_anything", "clip", "captioner", "detector")
+        return tuple(getattr(self, part) for part in parts if getattr(self, part) is not None)
 
 
 _STREET: Final = WEIGHTS / "street_mixture"
@@ -136,7 +139,8 @@ def _load(key: str, device: str) -> Transceiver:
     segmenter = load_model("sam", preset.segment_anything)
     clip = load_model("clip", preset.clip)
     captioner = load_model("captioner", preset.captioner)
-    for model, _ in (segmenter, captioner, clip):
+    detector = None if preset.detector is None else load_model("grounding-dino", preset.detector)
+    for model, _ in filter(None, (segmenter, captioner, clip, detector)):
         model.to(device)
     return Transceiver(
         SwinJSCC.load(preset.image_codec).to(device),
@@ -144,7 +148,7 @@ def _load(key: str, device: str) -> Transceiver:
         painter.pipeline.tokenizer,
         painter,
         ClipScore(*clip),
-        RegionFinder(segmenter),
+        RegionFinder(segmenter, detector),
         partial(write_captions, *captioner),
         partial(encode_mask, preset.codebook),
         PerceptualDistance(),

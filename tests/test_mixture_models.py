@@ -28,6 +28,8 @@ def test_parts_are_swapped_by_mapping_or_its_json() -> None:
         assert (swapped.clip, swapped.denoising_steps, swapped.text_codec) == ("elsewhere", 8, plain.text_codec)
     assert load_mixture_preset({"preset": "street_mixture"}) == plain
     assert len(plain.sources) == 6
+    detecting = load_mixture_preset({"detector": "IDEA-Research/grounding-dino-tiny"})
+    assert (plain.detector, detecting.sources) == (None, (*plain.sources, "IDEA-Research/grounding-dino-tiny"))
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,8 @@ def test_parts_are_swapped_by_mapping_or_its_json() -> None:
         ({"clips": "x"}, "models holds 'clips'.*did you mean 'clip'"),
         ({"clip": ""}, r"models\['clip'\]=''"),
         ({"clip": 3}, r"models\['clip'\]=3"),
+        ({"clip": None}, r"models\['clip'\]=None"),
+        ({"detector": ""}, r"models\['detector'\]=''"),
         ({"denoising_steps": 0}, r"models\['denoising_steps'\]=0"),
         ({"denoising_steps": True}, r"models\['denoising_steps'\]=True"),
     ],

@@ -34,6 +34,7 @@ CARD_FILE: Final = "card.json"
 
 _NEEDS_MODELS: Final = "reading models needs torch, transformers and diffusers: pip install 'noma-semcom-env[models]'"
 _PROCESSOR: Final = ("preprocessor_config.json", "processor_config.json")
+_BERT: Final = ("tokenizer.json", "vocab.txt")
 
 
 class _Kind(NamedTuple):
@@ -44,25 +45,19 @@ class _Kind(NamedTuple):
     layout: Layout
 
 
+def _kind(model: str, processor: str, model_type: str, *files: tuple[str, ...]) -> _Kind:
+    """A model of transformers in a folder of its own; of each of ``files`` one must be there."""
+    return _Kind(
+        model, processor, Layout("config.json", ("model_type", model_type), {"": "transformers"}, (_PROCESSOR, *files))
+    )
+
+
 KINDS: Final[Mapping[str, _Kind]] = {
-    "captioner": _Kind(
-        "BlipForConditionalGeneration",
-        "BlipProcessor",
-        Layout(
-            "config.json", ("model_type", "blip"), {"": "transformers"}, (_PROCESSOR, ("tokenizer.json", "vocab.txt"))
-        ),
-    ),
-    "segmenter": _Kind(
-        "UperNetForSemanticSegmentation",
-        "AutoImageProcessor",
-        Layout("config.json", ("model_type", "upernet"), {"": "transformers"}, (_PROCESSOR,)),
-    ),
-    "sam": _Kind(
-        "SamModel", "SamProcessor", Layout("config.json", ("model_type", "sam"), {"": "transformers"}, (_PROCESSOR,))
-    ),
-    "clip": _Kind(
-        "CLIPModel", "CLIPProcessor", Layout("config.json", ("model_type", "clip"), {"": "transformers"}, (_PROCESSOR,))
-    ),
+    "captioner": _kind("BlipForConditionalGeneration", "BlipProcessor", "blip", _BERT),
+    "segmenter": _kind("UperNetForSemanticSegmentation", "AutoImageProcessor", "upernet"),
+    "sam": _kind("SamModel", "SamProcessor", "sam"),
+    "grounding-dino": _kind("GroundingDinoForObjectDetection", "GroundingDinoProcessor", "grounding-dino", _BERT),
+    "clip": _kind("CLIPModel", "CLIPProcessor", "clip"),
 }
 DIFFUSION: Final = Layout(
     "model_index.json",
@@ -110,12 +105,14 @@ def without_progress_bars(*libraries: str) -> Iterator[None]:
 
 @without_progress_bars("transformers")
 def load_model(
-    kind: Literal["captioner", "segmenter", "sam", "clip"], source: str | os.PathLike[str], allow_bin: bool = False
+    kind: Literal["captioner", "segmenter", "sam", "grounding-dino", "clip"],
+    source: str | os.PathLike[str],
+    allow_bin: bool = False,
 ) -> tuple[Any, Any]:
     """Load a model of transformers and its processor for inference.
 
     Args:
-        kind: ``"captioner"`` (BLIP), ``"segmenter"`` (UperNet), ``"sam"`` or ``"clip"``.
+        kind: ``"captioner"`` (BLIP), ``"segmenter"`` (UperNet), ``"sam"``, ``"grounding-dino"`` or ``"clip"``.
         source: Folder or hub id.
         allow_bin: Whether weights may come from a ``.bin`` pickle where there are no safetensors; only plain tensors
             are taken from it.
@@ -135,8 +132,9 @@ def load_model(
     model = load_part(getattr(transformers, classes.model), folder, "", weights[""])
     with explained(f"cannot load the {kind}'s processor from {str(folder)!r}", "fetch its files again"):
         processor = getattr(transformers, classes.processor).from_pretrained(folder, local_files_only=True)
-    if kind == "captioner":
+    if _BERT in classes.layout.needed:
         _check_tokenizer(processor.tokenizer, model.config.text_config.vocab_size, folder)
+    if kind == "captioner":
         _name_the_ends(processor.tokenizer, model.config.text_config)
     return model, processor
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from noma_semcom_env.mixture.budget import mask_cost
 from noma_semcom_env.mixture.regions import RegionError, RegionFinder, check_box, mask_bits
+from noma_semcom_env.mixture_models import load_transceiver
 from noma_semcom_env.scenes.street import CLASSES, StreetScene, render, split_seeds
 from noma_semcom_env.semantics.coding import Codebook
-from noma_semcom_env.zoo.loading import load_model
+from noma_semcom_env.zoo.loading import ModelLoadError, load_model
 from noma_semcom_env.zoo.presets import WEIGHTS
 from noma_semcom_env.zoo.train.data import Scenes
 from noma_semcom_env.zoo.train.mixture.segment_anything import LEAST_PIXELS, PROMPTS, Things, mask_loss
@@ -37,8 +41,8 @@ def scenes() -> list[StreetScene]:
 
 
 @pytest.fixture(scope="module")
-def detector() -> Any:
-    """GroundingDINO, tiny and random."""
+def detector_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """GroundingDINO, tiny and random, in the layout of its repository on the hub."""
     from transformers import (
         BertConfig,
         BertTokenizer,
@@ -70,10 +74,18 @@ def detector() -> Any:
             )
         )
     processor = GroundingDinoProcessor(
-        GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96}),
+        GroundingDinoImageProcessor(size={"shortest_edge": 96, "longest_edge": 128}),
         BertTokenizer(vocab={word: i for i, word in enumerate(words)}),
     )
-    return model.eval().requires_grad_(False), processor
+    folder = tmp_path_factory.mktemp("grounding_dino")
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def detector(detector_folder: Path) -> Any:
+    return load_model("grounding-dino", detector_folder)
 
 
 class Blind:
@@ -227,6 +239,39 @@ def test_other_texts_are_left_to_the_detector(segmenter: Any, detector: Any) -> 
     assert np.array_equal(found[0], found[1])
     with pytest.raises(RegionError, match=r"nothing that is 'red car'.* at least 1\.0"):
         RegionFinder(segmenter, detector, least_confidence=1.0).find(image, ["red car"])
+
+
+def test_a_detector_of_a_folder_is_complete_or_refused(detector: Any, detector_folder: Path, tmp_path: Path) -> None:
+    model, processor = detector
+    assert type(model).__name__ == "GroundingDinoForObjectDetection"
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert processor.tokenizer.tokenize("Red car.") == ["red", "car", "."]
+    with pytest.raises(ModelLoadError, match="the sam must be of type 'sam'"):
+        load_model("sam", detector_folder)
+    folder = Path(shutil.copytree(detector_folder, tmp_path / "dino"))
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {name: value for name, value in weights.items() if "query_position" not in name}, folder / "model.safetensors"
+    )
+    with pytest.raises(ModelLoadError, match="lacks .* weights of GroundingDino"):
+        load_model("grounding-dino", folder)
+    torch.save(weights, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelLoadError, match="pytorch_model.bin"):
+        load_model("grounding-dino", folder)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ModelLoadError, match=r"tokenizer\.json"):
+        load_model("grounding-dino", folder)
+
+
+@pytest.mark.slow
+def test_a_preset_with_a_detector_resolves_any_text(detector_folder: Path, scenes: list[StreetScene]) -> None:
+    plain, detecting = load_transceiver(), load_transceiver({"detector": detector_folder})
+    assert detecting.origin["models_sha256"] != plain.origin["models_sha256"]
+    with pytest.raises(ValueError, match="there is no detector"):
+        plain.prepare(scenes[0].image[None], ["the red car"])
+    assert detecting.prepare(scenes[0].image[None], ["the red car"]).regions.any()
 
 
 def test_masks_cost_their_lossless_code(scenes: list[StreetScene]) -> None:
