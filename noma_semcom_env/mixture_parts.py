@@ -10,6 +10,7 @@ import numpy as np
 from noma_semcom_env.mixture.items import MixtureItems
 from noma_semcom_env.mixture.table import Quality, load_mixture_table
 from noma_semcom_env.mixture_scenario import MixtureBase
+from noma_semcom_env.observation import scaled
 
 Info = dict[str, Any]
 """Name to array with a leading batch axis, or to a nested dict of the same."""
@@ -127,8 +128,14 @@ class MixtureParts:
 
     def worth(self, quality: Quality) -> np.ndarray:
         """(...,) w PSNR-ROI / reference + (1 - w) CLIP-RONI / ceiling - penalty * undecodable."""
-        worth = self._weights[0] * quality.psnr_roi_db + self._weights[1] * quality.clip_roni
-        return np.asarray(worth - self._penalty * quality.undecodable)
+        psnr, clip, penalty = self.worth_terms(quality.psnr_roi_db, quality.clip_roni, quality.undecodable)
+        return np.asarray(psnr + clip + penalty)
+
+    def worth_terms(
+        self, psnr_roi_db: np.ndarray, clip_roni: np.ndarray, undecodable: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What PSNR-ROI, CLIP-RONI and undecodable texts, (...,) each, add to the worth."""
+        return self._weights[0] * psnr_roi_db, self._weights[1] * clip_roni, -self._penalty * undecodable
 
     def look(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Observed entries of items, (..., length) float64 in [-1, 1]."""
@@ -151,11 +158,6 @@ def open_recovery(scenario: MixtureBase) -> MixtureRecovery:
 
         return LiveMixture.from_table(table, load_transceiver(scenario.models))
     return table
-
-
-def scaled(value: np.ndarray, low: float, high: float) -> np.ndarray:
-    """[low, high] to [-1, 1], clipped."""
-    return np.asarray(np.clip((2 * np.asarray(value, dtype=np.float64) - (low + high)) / (high - low), -1.0, 1.0))
 
 
 def checked_action(action: Any, shape: tuple[int, ...], what: str) -> np.ndarray:

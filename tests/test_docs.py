@@ -19,7 +19,7 @@ from sybil.document import Document
 from sybil.example import Example
 from sybil.parsers.markdown import PythonCodeBlockParser
 
-from noma_semcom_env import ENVIRONMENTS, Scenario
+from noma_semcom_env import ENVIRONMENTS, MixtureNomaScenario, MixtureScenario, Scenario
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -74,6 +74,32 @@ def test_assumptions_list_every_field_with_its_default() -> None:
     text = (ROOT / "docs" / "assumptions.md").read_text()
     listed = {name: ast.literal_eval(value) for name, value in re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", text, re.M)}
     assert listed == {field.name: field.default for field in fields(Scenario)}
+
+
+UNITS = {"dbm_hz": "dBm/Hz", "dbm": "dBm", "db": "dB", "hz": "Hz", "s": "s", "m": "m", "wavelengths": "wavelengths"}
+"""What the end of a field's name says about its unit."""
+
+
+def test_the_mixtures_assumptions_list_every_field_with_its_default_unit_and_reason() -> None:
+    text = (ROOT / "docs" / "mixture.md").read_text().partition("\n## Assumptions\n")[2]
+    sections = dict(re.findall(r"^### (.+)\n\n((?:.*\n)+?)(?=\n###|\Z)", text, re.M))
+    tables = {}
+    for title, section in sections.items():
+        rows = [[cell.strip() for cell in line.split(" | ")] for line in section.splitlines() if line.startswith("| `")]
+        tables[title] = {row[0].strip("|` "): ast.literal_eval(row[1].strip("`")) for row in rows}
+        for name, _, unit, source, why in rows:
+            assert source in ("paper", "ours", "assumption")
+            assert len(why.strip(" |")) > 5
+            end = next((end for end in UNITS if name.strip("|` ").endswith(f"_{end}")), None)
+            assert unit
+            assert end is None or unit.startswith(UNITS[end]), name
+    for title, kind in (
+        ("Of `MixtureOfSemantics-v0`", MixtureScenario),
+        ("Of `MixtureOfSemanticsNoma-v0`", MixtureNomaScenario),
+    ):
+        listed = tables["Of both environments"] | tables[title]
+        assert len(listed) == len(tables["Of both environments"]) + len(tables[title])
+        assert listed == {field.name: field.default for field in fields(kind)}
 
 
 def test_environment_arguments_list_every_field_with_its_default() -> None:
@@ -147,7 +173,7 @@ def test_the_ppo_of_a_page_learns() -> None:
     (block,) = [block for block in BLOCKS if "def train(" in block.parsed]
     block.namespace.clear()
     block.evaluate()
-    curve = block.namespace["train"](updates=40)
+    _, curve = block.namespace["train"](updates=40)
     assert sum(curve[-5:]) / 5 > curve[0] + 0.03
 
 

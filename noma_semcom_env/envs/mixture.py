@@ -4,40 +4,39 @@ from __future__ import annotations
 
 from typing import Any
 
-from gymnasium.vector import AutoresetMode
-
 from noma_semcom_env.envs.single import NomaSemComEnv
 from noma_semcom_env.envs.vector import NomaSemComVectorEnv
 from noma_semcom_env.mixture_dynamics import MixtureDynamics
 from noma_semcom_env.mixture_noma_dynamics import MixtureNomaDynamics
 from noma_semcom_env.mixture_scenario import MixtureBase, MixtureNomaScenario, MixtureScenario
+from noma_semcom_env.rendering import MixtureRenderer
 
 
 class _Shell(NomaSemComEnv):
-    """The single shell over other dynamics of the same form, without pictures."""
+    """The single shell over other dynamics of the same form, with pictures of its own."""
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (Gymnasium's declaration)
-
-    def __init__(self, scenario: MixtureBase | None = None, **knobs: Any) -> None:
+    def __init__(self, scenario: MixtureBase | None = None, render_mode: str | None = None, **knobs: Any) -> None:
         super().__init__(scenario, None, None, **knobs)  # type: ignore[arg-type]  # of its own class
+        self.render_mode = render_mode
+        if render_mode is not None:
+            self._renderer = MixtureRenderer(render_mode, self.dynamics)  # type: ignore[assignment]  # likewise
 
 
 class _VectorShell(NomaSemComVectorEnv):
     """The vectorized shell likewise."""
-
-    metadata: dict[str, Any] = {  # noqa: RUF012 (Gymnasium's declaration)
-        "render_modes": [],
-        "autoreset_mode": AutoresetMode.NEXT_STEP,
-    }
 
     def __init__(
         self,
         num_envs: int = 1,
         scenario: MixtureBase | None = None,
         max_episode_steps: int | None = None,
+        render_mode: str | None = None,
         **knobs: Any,
     ) -> None:
         super().__init__(num_envs, scenario, max_episode_steps, None, None, **knobs)  # type: ignore[arg-type]
+        self.render_mode = render_mode
+        if render_mode is not None:
+            self._renderer = MixtureRenderer(render_mode, self.dynamics, num_envs)  # type: ignore[assignment]
 
 
 class MixtureOfSemanticsEnv(_Shell):
@@ -148,6 +147,7 @@ class MixtureOfSemanticsEnv(_Shell):
 
     Args:
         scenario: Where to start; None is the default scenario.
+        render_mode: ``"rgb_array"``, ``"human"``, ``"ansi"``, or None for none.
         **knobs: Fields of the scenario to replace.
 
     Raises:
@@ -168,6 +168,7 @@ class MixtureOfSemanticsVectorEnv(_VectorShell):
         num_envs: n, at least 1.
         scenario: Where to start; None is the default scenario.
         max_episode_steps: Truncates earlier than ``episode_length`` does; None leaves it.
+        render_mode: ``"rgb_array"``, ``"human"`` (the first environment), ``"ansi"``, or None for none.
         **knobs: Fields of the scenario to replace.
 
     Raises:
@@ -288,6 +289,7 @@ class MixtureOfSemanticsNomaEnv(_Shell):
 
     Args:
         scenario: Where to start; None is the default scenario.
+        render_mode: ``"rgb_array"``, ``"human"``, ``"ansi"``, or None for none.
         **knobs: Fields of the scenario to replace.
 
     Raises:
@@ -308,6 +310,7 @@ class MixtureOfSemanticsNomaVectorEnv(_VectorShell):
         num_envs: n, at least 1.
         scenario: Where to start; None is the default scenario.
         max_episode_steps: Truncates earlier than ``episode_length`` does; None leaves it.
+        render_mode: ``"rgb_array"``, ``"human"`` (the first environment), ``"ansi"``, or None for none.
         **knobs: Fields of the scenario to replace.
 
     Raises:

@@ -6,6 +6,7 @@ user's own that has none is shown without. Pillow draws (:mod:`~noma_semcom_env.
 window; both load when a frame is asked for, text needs neither.
 """
 
+from noma_semcom_env.rendering.mixture import MixtureRenderer
 from noma_semcom_env.rendering.renderer import RENDER_FPS, RENDER_MODES, Renderer
 
-__all__ = ["RENDER_FPS", "RENDER_MODES", "Renderer"]
+__all__ = ["RENDER_FPS", "RENDER_MODES", "MixtureRenderer", "Renderer"]

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from noma_semcom_env.link.channel import steering_vector
 from noma_semcom_env.link.sic import squared_magnitude
+from noma_semcom_env.rendering.curve import draw_rewards
 from noma_semcom_env.rendering.recoveries import Recoveries, remember
 from noma_semcom_env.rendering.strokes import (
     ALARM,
@@ -90,7 +91,7 @@ class Painter:
         self._draw_head(draw, view)
         self._draw_cell(frame, view)
         self._draw_latency(draw, view)
-        self._draw_rewards(draw, view)
+        draw_rewards(draw, self._curve, view.rewards, view.step, self._dynamics.scenario.episode_length)
         snr = snr_db(view, self._dynamics)
         for user in self._rows:
             self._draw_user(frame, draw, view, user, float(snr[user]))
@@ -231,29 +232,6 @@ class Painter:
             x = self._latency_x(sent.latency_s)
             draw.line((x, top + 25, x, bottom - 20), INK)
 
-    def _draw_rewards(self, draw: ImageDraw.ImageDraw, view: View) -> None:
-        """The curve of the episode's rewards, on an axis that grows with them."""
-        left, top, right, bottom = self._curve
-        first, last, high, low = left + 50, right - 12, top + 32, bottom - 12
-        draw.line((first, high - 4, first, low), LINE)
-        if not view.rewards:
-            return
-        span = _nice_span(min(view.rewards), max(view.rewards))
-        ticks = np.linspace(*span, 3)
-        heights = np.interp(view.rewards, span, (low, high))
-        for tick in ticks:
-            y = float(np.interp(tick, span, (low, high)))
-            draw.line((first, y, last, y), LINE)
-            label = f"{tick:.3g}"
-            write(draw, first - 6 - text_width(label, 11), y - 7, label, 11, SOFT)
-        length = max(self._dynamics.scenario.episode_length, view.step)
-        steps = np.arange(view.step - len(view.rewards) + 1, view.step + 1)
-        columns = first + (last - first) * steps / length
-        points = [(float(x), float(y)) for x, y in zip(columns, heights, strict=True)]
-        draw.line(points, user_colour(0), 2, "curve")
-        for point in points if length <= 60 else points[-1:]:
-            dot(draw, np.array(point), 2.5, user_colour(0))
-
     def _draw_user(self, frame: Image.Image, draw: ImageDraw.ImageDraw, view: View, user: int, snr: float) -> None:
         """One row: what the user has, what it sent, and what arrived."""
         left, top, right, bottom = self._row(user)
@@ -359,12 +337,3 @@ def _plane(angles: np.ndarray, radii: np.ndarray) -> np.ndarray:
     """(n, 2) pixels from the centre: broadside points up, the array lies along x."""
     plane: np.ndarray = np.stack([np.sin(angles), -np.cos(angles)], axis=-1) * radii[:, None]
     return plane
-
-
-def _nice_span(low: float, high: float) -> tuple[float, float]:
-    """Round ends of an axis that holds both."""
-    width = max(high - low, 0.05 * max(abs(low), abs(high)), 1e-9)
-    step = 10.0 ** np.floor(np.log10(width))
-    step *= next(one for one in (1.0, 2.0, 5.0, 10.0) if one * step >= width / 2)
-    start = float(np.floor(low / step) * step)
-    return start, float(max(np.ceil(high / step), np.floor(low / step) + 1) * step)

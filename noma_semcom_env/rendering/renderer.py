@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import numpy as np
 from gymnasium.error import ResetNeeded
@@ -22,47 +24,58 @@ if TYPE_CHECKING:
 RENDER_MODES: Final = ("rgb_array", "human", "ansi")
 RENDER_FPS: Final = 10
 
+ViewT = TypeVar("ViewT")
+"""What one frame shows."""
 
-class Renderer:
-    """Shows the episodes of n environments.
+
+class EpisodeRenderer(ABC, Generic[ViewT]):
+    """Shows the episodes of n environments; what a frame shows of one is gathered in a view.
 
     Args:
         mode: ``"rgb_array"``, ``"ansi"``, or ``"human"``, a window that shows the first environment.
-        dynamics: What the environments run.
         num_envs: n.
-        recovered: Whether the pictures show recovered images. The pipeline draws them, which takes about 150 ms for
-            each new selection of features, and loads the models; so None shows them only where ``recovery="live"``
-            does all of that anyway.
 
     Raises:
-        ValueError: If the mode is unknown, or recovered images are asked of a recovery that has no features.
+        ValueError: If the mode is unknown.
         ImportError: If what the mode needs is not installed.
     """
 
-    def __init__(self, mode: str, dynamics: Dynamics, num_envs: int = 1, recovered: bool | None = None) -> None:
+    def __init__(self, mode: str, num_envs: int = 1) -> None:
         if mode not in RENDER_MODES:
             raise ValueError(f"render_mode={mode!r} is not offered; choose one of {RENDER_MODES} or None")
         self.mode = mode
-        self.dynamics = dynamics
-        self._views: list[View | None] = [None] * num_envs
+        self._views: list[ViewT | None] = [None] * num_envs
         self._window = _Window() if mode == "human" else None
-        self._painter = None if mode == "ansi" else _make_painter(dynamics, recovered)
 
-    def begin(self, state: State, rows: Sequence[int] | np.ndarray | None = None) -> None:
+    @abstractmethod
+    def _begun(self, state: Any, place: int) -> ViewT:
+        """What a frame shows of the episode at ``place`` of a batch that begins, or goes on from a saved state."""
+
+    @abstractmethod
+    def _moved(self, view: ViewT, transition: Any, place: int) -> ViewT:
+        """What it shows after a step."""
+
+    @abstractmethod
+    def _text(self, view: ViewT) -> str:
+        """The frame of mode ``"ansi"``."""
+
+    @abstractmethod
+    def _frame(self, view: ViewT) -> np.ndarray:
+        """(height, width, 3) uint8, the frame of the other modes."""
+
+    def begin(self, state: Any, rows: Sequence[int] | np.ndarray | None = None) -> None:
         """Take note of new episodes.
 
         Args:
             state: Their states.
             rows: The environments that they belong to, in the order of the state; None is all of them.
         """
-        spacing = self.dynamics.scenario.antenna_spacing_wavelengths
         rows = self._rows(rows)
         for place, row in enumerate(rows):
-            episode = Episode(state.image_index[place], state.distances_m[place], state.channels[place], spacing)
-            self._views[row] = View(episode, int(state.elapsed[place]))
+            self._views[row] = self._begun(state, place)
         self._show(rows)
 
-    def record(self, transition: Transition, rows: Sequence[int] | np.ndarray | None = None) -> None:
+    def record(self, transition: Any, rows: Sequence[int] | np.ndarray | None = None) -> None:
         """Take note of a step.
 
         Args:
@@ -71,10 +84,7 @@ class Renderer:
         """
         rows = self._rows(rows)
         for place, row in enumerate(rows):
-            reward, step = float(transition.reward[place]), int(transition.state.elapsed[place])
-            view = self._view(row)
-            sent = sent_of(transition, place, self.dynamics.scenario.access == "noma")
-            self._views[row] = replace(view, step=step, rewards=(*view.rewards, reward), sent=sent)
+            self._views[row] = self._moved(self._view(row), transition, place)
         self._show(rows)
 
     def render(self) -> tuple[np.ndarray, ...] | tuple[str, ...] | None:
@@ -90,9 +100,9 @@ class Renderer:
         if self._window is not None:
             return None
         views = [self._view(row) for row in range(len(self._views))]
-        if self._painter is None:
-            return tuple(to_text(view, self.dynamics) for view in views)
-        return tuple(self._painter.paint(view) for view in views)
+        if self.mode == "ansi":
+            return tuple(self._text(view) for view in views)
+        return tuple(self._frame(view) for view in views)
 
     def close(self) -> None:
         """Close the window, if there is one."""
@@ -101,10 +111,10 @@ class Renderer:
 
     def _show(self, rows: Sequence[int] | np.ndarray) -> None:
         """Put the first environment's frame into the window, if that is one of those that changed."""
-        if self._window is not None and self._painter is not None and not self._window.closed and 0 in rows:
-            self._window.show(self._painter.paint(self._view(0)))
+        if self._window is not None and not self._window.closed and 0 in rows:
+            self._window.show(self._frame(self._view(0)))
 
-    def _view(self, row: int) -> View:
+    def _view(self, row: int) -> ViewT:
         view = self._views[row]
         if view is None:
             raise ResetNeeded("no episode is under way; call reset() before render()")
@@ -114,13 +124,59 @@ class Renderer:
         return range(len(self._views)) if rows is None else rows
 
 
+class Renderer(EpisodeRenderer[View]):
+    """Shows the episodes of n environments of ``NomaSemCom-v0``.
+
+    Args:
+        mode: ``"rgb_array"``, ``"ansi"``, or ``"human"``, a window that shows the first environment.
+        dynamics: What the environments run.
+        num_envs: n.
+        recovered: Whether the pictures show recovered images. The pipeline draws them, which takes about 150 ms for
+            each new selection of features, and loads the models; so None shows them only where ``recovery="live"``
+            does all of that anyway.
+
+    Raises:
+        ValueError: If the mode is unknown, or recovered images are asked of a recovery that has no features.
+        ImportError: If what the mode needs is not installed.
+    """
+
+    def __init__(self, mode: str, dynamics: Dynamics, num_envs: int = 1, recovered: bool | None = None) -> None:
+        super().__init__(mode, num_envs)
+        self.dynamics = dynamics
+        self._painter = None if mode == "ansi" else _make_painter(dynamics, recovered)
+
+    def _begun(self, state: State, place: int) -> View:
+        spacing = self.dynamics.scenario.antenna_spacing_wavelengths
+        episode = Episode(state.image_index[place], state.distances_m[place], state.channels[place], spacing)
+        return View(episode, int(state.elapsed[place]))
+
+    def _moved(self, view: View, transition: Transition, place: int) -> View:
+        reward, step = float(transition.reward[place]), int(transition.state.elapsed[place])
+        sent = sent_of(transition, place, self.dynamics.scenario.access == "noma")
+        return replace(view, step=step, rewards=(*view.rewards, reward), sent=sent)
+
+    def _text(self, view: View) -> str:
+        return to_text(view, self.dynamics)
+
+    def _frame(self, view: View) -> np.ndarray:
+        assert self._painter is not None
+        return self._painter.paint(view)
+
+
 def _make_painter(dynamics: Dynamics, recovered: bool | None) -> Painter:
-    try:
+    with needing_pillow():
         from noma_semcom_env.rendering.frame import Painter
-    except ModuleNotFoundError as error:
-        raise ImportError("frames need Pillow: pip install 'noma-semcom-env[render]'") from error
     asked = dynamics.scenario.recovery == "live" if recovered is None else recovered
     return Painter(dynamics, Recoveries(dynamics) if asked else None)
+
+
+@contextmanager
+def needing_pillow() -> Iterator[None]:
+    """Tells what to install where Pillow is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ImportError("frames need Pillow: pip install 'noma-semcom-env[render]'") from error
 
 
 class _Window:

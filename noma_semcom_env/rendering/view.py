@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -90,7 +91,7 @@ class Sent:
         if self.order is None:
             return ("",) * len(self.demand_bits)
         place = np.argsort(self.order) + 1
-        return tuple(_ordinal(int(p)) if bits > 0 else "" for p, bits in zip(place, self.demand_bits, strict=True))
+        return tuple(ordinal(int(p)) if bits > 0 else "" for p, bits in zip(place, self.demand_bits, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,8 +130,13 @@ def to_text(view: View, dynamics: Dynamics) -> str:
         distance = f"{view.episode.distances_m[user]:.0f} m"
         outcome = ("-", "-", "-", "-", "-") if sent is None else _outcome(sent, user, dynamics, int(index[user]))
         rows.append((f"SU {user + 1}", dynamics.bank.image_ids[index[user]], distance, f"{snr:.1f} dB", *outcome))
+    return table(head, rows, right_from=2)
+
+
+def table(head: str, rows: Sequence[tuple[str, ...]], right_from: int) -> str:
+    """A line and a table beneath it; columns from ``right_from`` on stand to the right, but for the last."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    numeric = range(2, len(widths) - 1)
+    numeric = range(right_from, len(widths) - 1)
     lines = [
         "  ".join(c.rjust(w) if i in numeric else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
         for row in rows
@@ -179,7 +185,8 @@ def seconds(value: float) -> str:
     return f"{value / 1e-6:.3g} us"
 
 
-def _ordinal(number: int) -> str:
+def ordinal(number: int) -> str:
+    """``"1st"`` and so on."""
     suffix = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{suffix}"
 
