@@ -33,6 +33,11 @@ from noma_semcom_env.recovery.subsets import subset_numbers, subset_selections
 if TYPE_CHECKING:
     from noma_semcom_env.scenario import Scenario
 
+STEPS: Final = 20_000
+OPTIMISM: Final = 0.2
+RIDGE: Final = 1.0
+"""The protocol's LinUCB: environment steps, radii of the confidence ellipsoid, ridge of the regression."""
+
 _GROWTH: Final = 1.3
 _ENVIRONMENTS: Final = 32
 
@@ -115,7 +120,7 @@ def describe_linearly(bank: FeatureBank, rows: np.ndarray, numbers: np.ndarray) 
 
 
 def learn_linucb(
-    knobs: Knobs, steps: int = 20_000, optimism: float = 0.2, ridge: float = 1.0, seed: int = 0
+    knobs: Knobs, steps: int = STEPS, optimism: float = OPTIMISM, ridge: float = RIDGE, seed: int = 0
 ) -> tuple[LinearQuality, list[tuple[int, float]]]:
     """Let LinUCB act in an environment and learn from what it is told.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from noma_semcom_agents.evaluation import Evaluation, Interval, Knobs, evaluate
-from noma_semcom_agents.lineup import PLAIN, Run, common_knobs, contenders_of
+from noma_semcom_agents.lineup import Run, common_knobs, contenders_of
 from noma_semcom_agents.provenance import git_state, versions, write_json
 from noma_semcom_agents.report import verdict, write_rows
 from noma_semcom_agents.statistics import (
@@ -41,7 +41,8 @@ MEASURES: Final = {
 }
 """Measure to heading, factor and format."""
 
-LEVELS: Final = {"all": "ALL-Selection", "random": "Random-Selection"}
+LEVELS: Final = ("all", "random")
+"""References that stand beside the agents."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,12 @@ class Comparison:
         return np.stack(
             [getattr(self.evaluation.records[run.label], measure).mean(axis=1) for run in self.groups[title]]
         )
+
+    @property
+    def beside(self) -> list[str]:
+        """Names of the references and oracles."""
+        labels = {run.label for group in self.groups.values() for run in group}
+        return [name for name in self.evaluation.records if name not in labels]
 
     def interval(self, title: str, measure: str) -> Interval:
         """Interquartile mean over runs of a measure of :data:`MEASURES`."""
@@ -118,7 +125,9 @@ class Comparison:
         return threshold, steps
 
 
-def compare_runs(runs: Sequence[Run], images: str, episodes: int, seed: int, knobs: Knobs) -> Comparison:
+def compare_runs(
+    runs: Sequence[Run], images: str, episodes: int, seed: int, knobs: Knobs, references: Sequence[str] = LEVELS
+) -> Comparison:
     """Evaluate runs on the same episodes, and read their learning curves.
 
     Args:
@@ -127,10 +136,11 @@ def compare_runs(runs: Sequence[Run], images: str, episodes: int, seed: int, kno
         episodes: Test episodes.
         seed: Episode i is drawn from seed + i.
         knobs: Fields that replace those of the trainings.
+        references: Names that :func:`~noma_semcom_agents.lineup.contenders_of` knows.
 
     Raises:
         FileNotFoundError: If a run left no checkpoint or no learning curve.
-        ValueError: If runs are of different tasks, or two of one agent have the same seed.
+        ValueError: If runs are of different tasks, two of one agent have the same seed, or a reference is unknown.
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -144,7 +154,6 @@ def compare_runs(runs: Sequence[Run], images: str, episodes: int, seed: int, kno
         others.append(run)
     common = common_knobs(runs, images, knobs)
     curves = {run.label: read_curve(run.folder) for run in runs}
-    references = [name for name in PLAIN if name in LEVELS]
     evaluation = evaluate(contenders_of(runs, common, references), common, episodes, seed)
     return Comparison(groups, evaluation, curves, _random_regret(runs))
 
@@ -204,12 +213,10 @@ def print_comparison(comparison: Comparison, console: Console, title: str) -> No
             f"{middle:.0f}\n{there} of {len(group)}" if np.isfinite(middle) else f"not\n{there} of {len(group)}"
         )
         table.add_row(name, str(len(group)), *cells)
-    labels = [run.label for group in comparison.groups.values() for run in group]
-    for name in comparison.evaluation.records:
-        if name not in labels:
-            summary = comparison.evaluation.summary(name)
-            cells = [form.format(summary[key].value * factor) for key, (_, factor, form) in MEASURES.items()]
-            table.add_row(name, "", *cells, "", style="dim")
+    for name in comparison.beside:
+        summary = comparison.evaluation.summary(name)
+        cells = [form.format(summary[key].value * factor) for key, (_, factor, form) in MEASURES.items()]
+        table.add_row(name, "", *cells, "", style="dim")
     console.print(table)
     paired = Table(title="mean reward of the first minus that of the second, paired by seed and episode")
     for heading in ("first", "second", "seeds", "difference", "95 % interval", "the first is"):
@@ -254,7 +261,11 @@ def write_comparison(comparison: Comparison, folder: Path, configuration: Mappin
     write_rows(agents, files[0])
     write_rows(runs, files[1])
     content = {"configuration": configuration, "versions": versions(), "git": git_state(), "threshold": threshold}
-    write_json({**content, "agents": agents, "runs": runs, "differences": gaps}, files[2])
+    beside = [
+        {"reference": name} | {measure: comparison.evaluation.summary(name)[measure].value for measure in MEASURES}
+        for name in comparison.beside
+    ]
+    write_json({**content, "agents": agents, "runs": runs, "differences": gaps, "references": beside}, files[2])
     draw_comparison(comparison, files[3])
     if gaps:
         write_rows(gaps, folder / "differences.csv")

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from noma_semcom_agents.evaluation import FAIR_KNOBS, Contender, Knobs
-from noma_semcom_agents.references import NEAR_FIRST, GreedySelection
+from noma_semcom_agents.evaluation import FAIR_KNOBS, Contender, Knobs, full_table
+from noma_semcom_agents.quality import QualityModel, TabulatedImages
+from noma_semcom_agents.references import EPISODES, NEAR_FIRST, UNPRUNED, GreedySelection
 from noma_semcom_agents.roster import find_agent, unknown
 from noma_semcom_agents.runs import read_record
 from noma_semcom_agents.schemes import AllSelection, NoSelection, RandomSelection
+from noma_semcom_agents.searching import SearchingPolicy
 from noma_semcom_env import load_table
 
 EVALUATION_SEED: Final = 2_000_000
@@ -24,35 +26,72 @@ _OF_THE_EVALUATION: Final = ("images", "image_ids", "episode_length")
 LOCATION: Final = "location"
 
 
-def _greedy(training: Knobs) -> Contender:
-    return Contender(GreedySelection.fit(training))
+GREEDY: Final = "Greedy by importance per bit"
+LINUCB: Final = "LinUCB"
+PREDICTOR: Final = "Fitted predictor"
+SET_NETWORK: Final = "Set network"
+
+
+def make_greedy(training: Knobs, own: Knobs = UNPRUNED, name: str = GREEDY, episodes: int = EPISODES) -> Contender:
+    """Greedy by importance per bit, fitted where it acts.
+
+    Args:
+        training: Keywords of the training environment; what they say of pruning or importance goes before ``own``.
+        own: Knobs of the contender.
+        name: How tables call it.
+        episodes: That each latency is tried on.
+    """
+    return Contender(GreedySelection.fit({**own, **training}, episodes=episodes, name=name), own)
+
+
+def make_searching(model: QualityModel, knobs: Knobs, name: str) -> Contender:
+    """A model of LPIPS, believed by a search over all features.
+
+    Args:
+        model: Knows the labels of the images that it will meet.
+        knobs: Keywords of an environment with the objective that is searched.
+        name: How tables call it.
+    """
+    return Contender(SearchingPolicy(model, full_table(knobs)[0], name), UNPRUNED)
 
 
 def _predictor(training: Knobs) -> Contender:
     from noma_semcom_agents.boosting import fit_boosted
-    from noma_semcom_agents.evaluation import full_table
-    from noma_semcom_agents.searching import SearchingPolicy
 
-    return Contender(SearchingPolicy(fit_boosted(training)[0], full_table(training)[0], "Fitted predictor"))
+    return make_searching(fit_boosted({**UNPRUNED, **training})[0], training, PREDICTOR)
 
 
 def _bandit(training: Knobs) -> Contender:
     from noma_semcom_agents.bandit import learn_linucb
-    from noma_semcom_agents.evaluation import full_table
-    from noma_semcom_agents.searching import SearchingPolicy
 
-    return Contender(SearchingPolicy(learn_linucb(training)[0], full_table(training)[0], "LinUCB"))
+    return make_searching(learn_linucb({**UNPRUNED, **training})[0], training, LINUCB)
+
+
+def _set_network(training: Knobs) -> Contender:
+    try:
+        from noma_semcom_agents.predictor import SetQuality
+    except ModuleNotFoundError as error:
+        raise ImportError(f"the set network needs {error.name}: pip install 'noma-semcom-env[references]'") from error
+
+    model = SetQuality.bundled()
+    model.check(TabulatedImages.of(training))
+    return make_searching(model, training, SET_NETWORK)
 
 
 REFERENCES: Final[Mapping[str, Callable[[Knobs], Contender]]] = {
-    "all": lambda _: Contender(AllSelection(), {"prune": False}),
-    "random": lambda _: Contender(RandomSelection(), {"prune": False}),
-    "none": lambda _: Contender(NoSelection()),
-    "greedy": _greedy,
+    "all": lambda _: Contender(AllSelection(), UNPRUNED),
+    "random": lambda _: Contender(RandomSelection(), UNPRUNED),
+    "none": lambda _: Contender(NoSelection(), UNPRUNED),
+    "greedy": make_greedy,
     "linucb": _bandit,
     "predictor": _predictor,
+    "set-network": _set_network,
 }
-"""Name to what makes the reference from the keywords of the training environment; the last three learn from it."""
+"""Name to what makes the reference from the keywords of the training environment.
+
+All of them act on all features, as the protocol has it. ``greedy``, ``linucb`` and ``predictor`` learn from the images
+of that environment; the set network is the bundled one.
+"""
 
 PLAIN: Final = ("all", "random", LOCATION)
 """References that need no training of their own."""
@@ -169,10 +208,7 @@ def contenders_of(runs: Sequence[Run], knobs: Knobs, references: Sequence[str] =
     for name in references:
         if name not in {*REFERENCES, LOCATION}:
             raise ValueError(unknown("reference", name, [*REFERENCES, LOCATION]))
-    found = []
-    for run in runs:
-        own = run.contender()
-        found.append(Contender(own.policy, {k: v for k, v in own.knobs.items() if k not in knobs}, own.label))
+    found = [_under(knobs, run.contender()) for run in runs]
     training = {**knobs, "images": runs[0].record["scenario"]["images"]}
     location = [
         Contender(one.policy, {**one.knobs, **NEAR_FIRST}, one.label.replace(run.title, "Location-Decoding", 1))
@@ -180,5 +216,10 @@ def contenders_of(runs: Sequence[Run], knobs: Knobs, references: Sequence[str] =
         if run.record["agent"] == "im-ppo" and one.knobs.get("transmission") != NEAR_FIRST["transmission"]
     ]
     for name in references:
-        found += location if name == LOCATION else [REFERENCES[name](training)]
+        found += location if name == LOCATION else [_under(knobs, REFERENCES[name](training))]
     return found
+
+
+def _under(knobs: Knobs, one: Contender) -> Contender:
+    """The contender without those of its own knobs that are set for everyone."""
+    return Contender(one.policy, {name: value for name, value in one.knobs.items() if name not in knobs}, one.label)

@@ -8,6 +8,8 @@ taken off, since no choice depends on it, and good recoveries weigh more than ba
 search chooses.
 
     python -m noma_semcom_agents.predictor --images street-policy --output runs/set-network
+
+One that was so trained is in the package (:meth:`SetQuality.bundled`).
 """
 
 from __future__ import annotations
@@ -27,11 +29,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from noma_semcom_agents.evaluation import Knobs
+from noma_semcom_agents.provenance import jsonable
 from noma_semcom_agents.quality import TabulatedImages, Trial, relabelled
 from noma_semcom_env.features import TEXTUAL, FeatureBank
 from noma_semcom_env.recovery.subsets import subset_selections
 
 FILE: Final = "set_network.safetensors"
+BUNDLED: Final = Path(__file__).parent / "weights" / FILE
+"""Trained by the command above; what it came to is in the ``card.json`` beside it."""
+
 _IMAGES_AT_ONCE: Final = 16
 _TYPICAL_COUNT: Final = 4.0
 
@@ -130,7 +136,8 @@ class SetQuality:
     Args:
         labels: The label vocabulary.
         networks: At least one.
-        record: What they were trained on and how, for whoever loads them.
+        record: What they were trained on and how: ``settings``, the ``images`` by number, their ``image_set`` and kind
+            of ``importance``, and the SHA-256 of their LPIPS.
     """
 
     def __init__(self, labels: tuple[str, ...], networks: list[SetNetwork], record: Mapping[str, Any]) -> None:
@@ -151,6 +158,29 @@ class SetQuality:
         predicted: np.ndarray = torch.cat(parts).double().numpy()
         predicted[(~bank.exists) @ members.T] = np.nan
         return predicted
+
+    def was_trained_on(self, images: TabulatedImages) -> bool:
+        """Whether exactly these images, with this LPIPS, were learned from."""
+        return self.labels == images.bank.labels and self.record["lpips_sha256"] == _digest(images.lpips)
+
+    def check(self, images: TabulatedImages) -> None:
+        """Refuse images whose features cannot be read, though arrays would fit.
+
+        Raises:
+            ValueError: If they have other labels, or importance of another kind.
+        """
+        trained = f"these set networks were trained on {self.record['image_set']!r}"
+        remedy = "train others with python -m noma_semcom_agents.predictor"
+        if images.bank.labels != self.labels:
+            raise ValueError(
+                f"{trained}, and images {images.scenario.images!r} have other labels; {remedy} --images IMAGES"
+            )
+        importance = jsonable(images.scenario.importance)
+        if importance != self.record["importance"]:
+            raise ValueError(
+                f"{trained} with importance={self.record['importance']!r}, not {importance!r}; leave "
+                f"importance as it was, or {remedy}"
+            )
 
     def save(self, path: Path) -> None:
         """Write one ``.safetensors`` with everything, by a temporary file that is renamed."""
@@ -173,7 +203,10 @@ class SetQuality:
             FileNotFoundError: If there is no such file.
             ValueError: If it is no file of set networks.
         """
-        from safetensors import SafetensorError, safe_open
+        try:
+            from safetensors import SafetensorError, safe_open
+        except ImportError as error:
+            raise ImportError("the set network needs safetensors: pip install 'noma-semcom-env[references]'") from error
 
         if not path.is_file():
             raise FileNotFoundError(f"there is no {path}; train one with python -m noma_semcom_agents.predictor")
@@ -192,6 +225,11 @@ class SetQuality:
             network.load_state_dict({n.partition(".")[2]: v for n, v in tensors.items() if n.startswith(f"{i}.")})
             networks.append(network.eval())
         return cls(labels, networks, record)
+
+    @classmethod
+    def bundled(cls) -> SetQuality:
+        """The one in the package, trained on ``street-policy``; no other model that we could build is as good."""
+        return cls.load(BUNDLED)
 
 
 def train_set_quality(
@@ -212,7 +250,13 @@ def train_set_quality(
     from rich.progress import Progress
 
     settings = settings or SetNetworkSettings()
-    record = {"settings": asdict(settings), "images": len(images), "lpips_sha256": _digest(images.lpips)}
+    record = {
+        "settings": asdict(settings),
+        "images": len(images),
+        "image_set": images.scenario.images,
+        "importance": jsonable(images.scenario.importance),
+        "lpips_sha256": _digest(images.lpips),
+    }
     networks = []
     with Progress(disable=not progress) as bar:
         task = bar.add_task("set networks", total=settings.members * settings.epochs)

@@ -12,11 +12,20 @@ from noma_semcom_agents.observed import read_links
 from noma_semcom_agents.policies import Info, Observation, Policy
 from noma_semcom_env.observation import LARGEST_FEATURE_BITS
 
+UNPRUNED: Final = {"prune": False}
+"""Knobs of every reference: it may choose from all features."""
+
+FITTED: Final = {**UNPRUNED, "importance": "fitted"}
+"""Knobs of the greedy reference by the fitted importance."""
+
 NEAR_FIRST: Final = {"transmission": "distance"}
 """Knobs of Location-Decoding: the nearest user first, with the MMSE beams of that order."""
 
 LATENCIES_S: Final = tuple(float(one) for one in np.geomspace(1e-5, 1e-2, 31))
 """Latencies that :meth:`GreedySelection.fit` tries."""
+
+EPISODES: Final = 200
+"""Episodes of one step that :meth:`GreedySelection.fit` tries each latency on."""
 
 
 class GreedySelection:
@@ -45,7 +54,7 @@ class GreedySelection:
         cls,
         knobs: Knobs,
         latencies_s: Sequence[float] = LATENCIES_S,
-        episodes: int = 200,
+        episodes: int = EPISODES,
         seed: int = 0,
         name: str = "Greedy",
     ) -> GreedySelection:

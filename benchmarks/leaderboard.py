@@ -4,8 +4,9 @@
     python -m noma_semcom_benchmarks.leaderboard --policy my_agent:MyPolicy
 
 Agents appear where trainings of the campaign "families" exist. References are fitted here, on policy-training images:
-the predictor, the set network and LinUCB once, on the default task, since a model of an image's LPIPS knows nothing of
-users; the greedy reference on each task. Every row of a family meets the same test episodes.
+the predictor and LinUCB once, on the default task, since a model of an image's LPIPS knows nothing of users; the greedy
+reference on each task. The set network is the bundled one, unless it is to be trained anew. Every row of a family meets
+the same test episodes.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ import numpy as np
 
 from noma_semcom_agents.evaluation import Contender, Record, make_oracle, rollout
 from noma_semcom_agents.lineup import EVALUATION_SEED
-from noma_semcom_agents.references import NEAR_FIRST
+from noma_semcom_agents.references import NEAR_FIRST, UNPRUNED
 from noma_semcom_agents.roster import find_agent
 from noma_semcom_agents.runs import read_record
 from noma_semcom_agents.schemes import NoSelection
 from noma_semcom_agents.statistics import regret_interval, stratified_interval
 from noma_semcom_benchmarks.pages import columns, make_parser, publish, run_figure
-from noma_semcom_benchmarks.references import UNPRUNED, Entry, References
+from noma_semcom_benchmarks.references import Entry, References
 from noma_semcom_benchmarks.sweeps import Measured, Scheme, learned_if_any, measure, train_quickly
 from noma_semcom_benchmarks.trainings import AGENTS, FAMILIES, Point, swept
 
@@ -180,7 +181,7 @@ def together(regrets: Mapping[str, Mapping[str, np.ndarray]]) -> list[dict[str, 
 
 def make(arguments: argparse.Namespace) -> None:
     """Evaluate and publish."""
-    references = References(arguments.quick, arguments.set_network, arguments.seeds)
+    references = References(arguments.quick, arguments.set_network, arguments.seeds, arguments.retrain)
     own = [load_policy(place) for place in arguments.policy]
     rows, regrets = [], {}
     for family in arguments.families:
@@ -206,7 +207,10 @@ def main() -> None:
     parser.add_argument("--families", nargs="+", choices=tuple(FAMILIES), default=list(FAMILIES))
     parser.add_argument("--policy", nargs="+", default=[], metavar="MODULE:CLASS", help="policies of your own")
     parser.add_argument("--no-references", action="store_true", help="agents and policies of your own alone")
-    parser.add_argument("--set-network", type=Path, default=References.folder, help="its folder; trained if empty")
+    parser.add_argument(
+        "--set-network", type=Path, metavar="FOLDER", help="its folder, trained there if empty; else the bundled one"
+    )
+    parser.add_argument("--retrain", action="store_true", help="train the set network even if there is one")
     parser.add_argument("--seeds", type=int, default=5, help="runs of LinUCB")
     run_figure(make, parser)
 

@@ -15,15 +15,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from noma_semcom_agents.evaluation import Contender, full_table
-from noma_semcom_agents.searching import SearchingPolicy
+from noma_semcom_agents.lineup import PREDICTOR, make_searching
 from noma_semcom_benchmarks.campaign import ends
 from noma_semcom_benchmarks.pages import columns, make_parser, new_figure, publish, run_figure
-from noma_semcom_benchmarks.references import UNPRUNED, References
+from noma_semcom_benchmarks.references import References
 from noma_semcom_benchmarks.sweeps import ALL, ORACLE, Measured, learned_if_any, measure, reference, single
 from noma_semcom_benchmarks.trainings import LPIPS_WEIGHTS, swept
 
-PREDICTOR: Final = "Fitted predictor"
 IM_PPO: Final = "IM-PPO"
 
 
@@ -41,8 +39,7 @@ def sweep(arguments: argparse.Namespace) -> dict[float, Measured]:
     points = {}
     for weight in ends(LPIPS_WEIGHTS) if arguments.quick else LPIPS_WEIGHTS:
         knobs = {"lpips_weight": weight}
-        policy = SearchingPolicy(model, full_table(knobs)[0], PREDICTOR)
-        schemes = [single(PREDICTOR, Contender(policy, UNPRUNED)), reference("all", ALL)]
+        schemes = [single(PREDICTOR, make_searching(model, knobs, PREDICTOR)), reference("all", ALL)]
         schemes += learned_if_any(IM_PPO, swept("im-ppo", knobs), arguments.root, "pareto")
         points[weight] = measure(schemes, {**knobs, "images": arguments.images}, arguments.episodes)
     return points

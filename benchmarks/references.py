@@ -1,26 +1,28 @@
-"""Every reference of the protocol, fitted once for all tables: what is fitted, on what, and what it took."""
+"""Every reference of the protocol, fitted once for all tables: what is fitted, on what, and what it took.
+
+They are those of :mod:`noma_semcom_agents.lineup`; here models of LPIPS are fitted once and serve every task.
+"""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from noma_semcom_agents.evaluation import Contender, Knobs, full_table
-from noma_semcom_agents.references import GreedySelection
-from noma_semcom_agents.schemes import AllSelection, NoSelection, RandomSelection
-from noma_semcom_agents.searching import SearchingPolicy
+from noma_semcom_agents.evaluation import Contender, Knobs
+from noma_semcom_agents.lineup import GREEDY, LINUCB, PREDICTOR, REFERENCES, SET_NETWORK, make_greedy, make_searching
+from noma_semcom_agents.references import EPISODES, FITTED, LATENCIES_S, UNPRUNED
 
 if TYPE_CHECKING:
     from noma_semcom_agents.quality import QualityModel
 
-UNPRUNED: Final = {"prune": False}
-FITTED: Final = {"prune": False, "importance": "fitted"}
-LINUCB: Final = {"steps": 20_000, "optimism": 0.2, "ridge": 1.0}
-SET_NETWORK: Final = Path("runs/set-network")
+FOLDER: Final = Path("runs/set-network")
+QUICK_EPISODES: Final = 20
+QUICK_STEPS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,17 @@ class References:
     """Makes references; models of LPIPS are fitted once, on the default task's training images, and serve every task.
 
     Attributes:
-        quick: Few trees, few steps and one small network: shows that it runs.
-        folder: Where the set network is, or is left.
+        quick: Few trees, few steps and, where one is trained, one small network: shows that it runs.
+        folder: Where the set network is, or is left; None takes the bundled one.
         seeds: Seeds of LinUCB.
+        retrain: Train the set network, in the folder or else in :data:`FOLDER`; members that an earlier training with
+            the same settings and images left there are taken over.
     """
 
     quick: bool = False
-    folder: Path = SET_NETWORK
+    folder: Path | None = None
     seeds: int = 5
+    retrain: bool = False
     _fitted: dict[str, tuple[Any, float]] = field(default_factory=dict)
 
     def of(self, knobs: Knobs) -> list[Entry]:
@@ -65,18 +70,17 @@ class References:
         Args:
             knobs: Its scenario fields; images are those of training.
         """
-        plain = [
-            Entry("ALL-Selection", {-1: Contender(AllSelection(), UNPRUNED)}),
-            Entry("Random-Selection", {-1: Contender(RandomSelection(), UNPRUNED)}),
-            Entry("No-Selection", {-1: Contender(NoSelection(), UNPRUNED)}),
-        ]
+        plain = [REFERENCES[name](knobs) for name in ("all", "random", "none")]
         return [
-            *plain,
-            self._greedy(knobs, "Greedy by importance per bit", UNPRUNED),
-            self._greedy(knobs, "Greedy by importance per bit, fitted importance", FITTED),
+            *(Entry(one.name, {-1: one}) for one in plain),
+            self._greedy(knobs, GREEDY, UNPRUNED),
+            self._greedy(knobs, f"{GREEDY}, fitted importance", FITTED),
             self._linucb(knobs),
-            self._searching("Fitted predictor", self.boosted, knobs),
-            self._searching("Set network", self.set_network, knobs),
+            self._searching(PREDICTOR, self.boosted, knobs),
+            replace(
+                self._searching(SET_NETWORK, self.set_network, knobs),
+                command=f"python -m noma_semcom_agents.predictor --output {self.folder or FOLDER}",
+            ),
         ]
 
     @property
@@ -87,23 +91,38 @@ class References:
 
         if self.quick:
             return self._once("boosted", lambda: BoostedQuality.fit(TabulatedImages.of({}), 8, 10, 16))
-        return self._once("boosted", lambda: fit_boosted({})[0])
+        return self._once("boosted", lambda: fit_boosted(UNPRUNED)[0])
 
     @property
     def set_network(self) -> tuple[QualityModel, float]:
-        """Set networks: those in the folder, else trained there; and the time that it took, 0 if they were there."""
-        from noma_semcom_agents.predictor import FILE, SetNetworkSettings, SetQuality, train_set_quality
+        """Set networks, trained on the default task's images; and the time that it took, 0 if the folder held them.
+
+        Raises:
+            ValueError: If those at hand were trained on other images, or on another table of them.
+        """
+        from noma_semcom_agents.predictor import BUNDLED, FILE, SetNetworkSettings, SetQuality, train_set_quality
         from noma_semcom_agents.quality import TabulatedImages
+
+        images = TabulatedImages.of(UNPRUNED)
+        folder = self.folder or FOLDER
 
         def make() -> SetQuality:
             if self.quick:
-                return train_set_quality(TabulatedImages.of({}), SetNetworkSettings(members=1, epochs=1))
-            file = self.folder / FILE
-            if not file.is_file():
-                train_set_quality(TabulatedImages.of({}), None, self.folder, progress=True).save(file)
-            return SetQuality.load(file)
+                return train_set_quality(images, SetNetworkSettings(members=1, epochs=1))
+            model = train_set_quality(images, None, folder, progress=True)
+            model.save(folder / FILE)
+            return model
 
-        return self._once("set network", make)
+        if self.retrain or (self.folder is not None and not (folder / FILE).is_file()):
+            return self._once("set network", make)
+        model = SetQuality.bundled() if self.folder is None else SetQuality.load(folder / FILE)
+        if not model.was_trained_on(images):
+            raise ValueError(
+                f"the set network {'of the package' if self.folder is None else f'in {folder}'} was trained on other "
+                f"images than {images.scenario.images!r} as tabulated here; train it again with --retrain"
+            )
+        card = json.loads(BUNDLED.with_name("card.json").read_text())
+        return model, float(card["seconds"]) if self.folder is None else 0.0
 
     def _once(self, name: str, make: Callable[[], Any]) -> tuple[Any, float]:
         if name not in self._fitted:
@@ -112,25 +131,24 @@ class References:
         return self._fitted[name]
 
     def _greedy(self, knobs: Knobs, name: str, own: Knobs) -> Entry:
+        episodes = QUICK_EPISODES if self.quick else EPISODES
         started = time.perf_counter()
-        policy = GreedySelection.fit({**knobs, **own}, episodes=20 if self.quick else 200, name=name)
-        took = time.perf_counter() - started
-        return Entry(name, {-1: Contender(policy, own)}, 31 * (20 if self.quick else 200), took)
+        contender = make_greedy(knobs, own, name, episodes)
+        return Entry(name, {-1: contender}, len(LATENCIES_S) * episodes, time.perf_counter() - started)
 
     def _linucb(self, knobs: Knobs) -> Entry:
-        from noma_semcom_agents.bandit import learn_linucb
+        from noma_semcom_agents.bandit import STEPS, learn_linucb
         from noma_semcom_agents.roster import spread
 
-        settings: dict[str, Any] = LINUCB | ({"steps": 64} if self.quick else {})
-        scenario = full_table(knobs)[0]
+        steps, seeds = (QUICK_STEPS, 1) if self.quick else (STEPS, self.seeds)
         contenders, seconds = {}, 0.0
-        for seed in range(1 if self.quick else self.seeds):
-            learn = partial(learn_linucb, UNPRUNED, seed=spread(seed), **settings)
-            (model, _), took = self._once(f"LinUCB {seed}", learn)
-            contenders[seed] = Contender(SearchingPolicy(model, scenario, "LinUCB"), UNPRUNED)
-            seconds += took / (1 if self.quick else self.seeds)
-        return Entry("LinUCB", contenders, int(settings["steps"]), seconds, note="learned on the default task")
+        for seed in range(seeds):
+            learn = partial(learn_linucb, UNPRUNED, steps, seed=spread(seed))
+            (model, _), took = self._once(f"{LINUCB} {seed}", learn)
+            contenders[seed] = make_searching(model, knobs, LINUCB)
+            seconds += took / seeds
+        return Entry(LINUCB, contenders, steps, seconds, note="learned on the default task")
 
     def _searching(self, name: str, model: tuple[QualityModel, float], knobs: Knobs) -> Entry:
-        policy = SearchingPolicy(model[0], full_table(knobs)[0], name)
-        return Entry(name, {-1: Contender(policy, UNPRUNED)}, 0, model[1], note="fitted to tabulated training images")
+        contender = make_searching(model[0], knobs, name)
+        return Entry(name, {-1: contender}, 0, model[1], note="fitted to tabulated training images")

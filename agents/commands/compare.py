@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from noma_semcom_agents.commands.options import Episodes, EpisodeSeed, Images, Knob, Output, read_knobs, refusals
+from noma_semcom_agents.commands.options import (
+    Episodes,
+    EpisodeSeed,
+    Images,
+    Knob,
+    Output,
+    read_knobs,
+    read_names,
+    refusals,
+)
 from noma_semcom_agents.lineup import EVALUATION_SEED
 
 
@@ -18,6 +27,9 @@ def compare(
     images: Images = "street-test",
     episodes: Episodes = 256,
     seed: EpisodeSeed = EVALUATION_SEED,
+    references: Annotated[
+        str, typer.Option(help="References beside the oracle, separated by commas, as of evaluate.")
+    ] = "all,random",
     output: Output = Path("runs/comparison"),
     knobs: Knob = None,
 ) -> None:
@@ -27,9 +39,10 @@ def compare(
     from noma_semcom_agents.report import make_console
 
     fields = read_knobs(knobs, taken=("images",))
+    names = read_names(references)
     with refusals():
         found = read_runs(runs, images)
-        comparison = compare_runs(found, images, episodes, seed, fields)
+        comparison = compare_runs(found, images, episodes, seed, fields, names)
     print_comparison(comparison, make_console(), f"{episodes} episodes of images {images!r}")
     evaluated = {"images": images, "episodes": episodes, "evaluation_seed": seed, "set": fields}
     configuration = {"runs": {run.label: run.record for run in found}, "evaluation": evaluated}

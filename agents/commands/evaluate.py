@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from noma_semcom_agents.commands.options import Episodes, EpisodeSeed, Images, Knob, read_knobs, refusals
+from noma_semcom_agents.commands.options import Episodes, EpisodeSeed, Images, Knob, read_knobs, read_names, refusals
 from noma_semcom_agents.lineup import EVALUATION_SEED
 
 
@@ -22,7 +22,7 @@ def evaluate(
         str,
         typer.Option(
             help="References beside the oracle, separated by commas: all, random, location, none, greedy, linucb, "
-            "predictor. The last three first learn from the training images."
+            "predictor, set-network. greedy, linucb and predictor first learn from the training images."
         ),
     ] = "all,random,location",
     output: Annotated[
@@ -36,7 +36,7 @@ def evaluate(
     from noma_semcom_agents.report import make_console, print_tables, write_results
 
     fields = read_knobs(knobs, taken=("images",))
-    names = [name.strip() for name in references.split(",") if name.strip()]
+    names = read_names(references)
     with refusals():
         found = read_runs(runs, images)
         common = common_knobs(found, images, fields)

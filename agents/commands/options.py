@@ -87,6 +87,11 @@ def read_knobs(texts: list[str] | None, users: int | None = None, taken: Sequenc
     return knobs
 
 
+def read_names(text: str) -> list[str]:
+    """The names in a text that separates them by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def read_pairs(texts: list[str] | None, option: str) -> dict[str, Any]:
     """Turn ``name=value`` texts into a mapping; a value that is no JSON is taken as text.
 

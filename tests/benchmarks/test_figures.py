@@ -26,6 +26,7 @@ PROGRAMS = {
     "beyond": ("beyond",),
     "knowledge": ("knowledge-noise", "knowledge"),
     "leaderboard": ("leaderboard",),
+    "elsewhere": ("elsewhere",),
 }
 MORE = {"transfer": ["--no-crayon"], "leaderboard": ["--families", "K3N2"]}
 
@@ -52,12 +53,12 @@ def test_the_quick_form_leaves_picture_data_and_verdicts(
         if claims.is_file():
             with claims.open(newline="") as file:
                 assert {row["verdict"] for row in csv.DictReader(file)} <= {AGREES, DIFFERS, UNDECIDED}
-    if program not in ("leaderboard",):
+    if program not in ("leaderboard", "elsewhere"):
         with Image.open(tmp_path / f"{PROGRAMS[program][-1]}.png") as picture:
             assert picture.size[0] > 500
 
 
-@pytest.mark.parametrize("program", ["fig04", "fig05a", "fig05b", "fig05c", "fig06", "transfer"])
+@pytest.mark.parametrize("program", ["fig04", "fig05a", "fig05b", "fig05c", "fig06", "transfer", "elsewhere"])
 def test_missing_trainings_end_a_figure_with_the_command_that_trains_them(
     program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from noma_semcom_agents.evaluation import Contender
+from noma_semcom_agents.references import UNPRUNED
 from noma_semcom_agents.schemes import AllSelection, NoSelection
 from noma_semcom_benchmarks import leaderboard
 from noma_semcom_benchmarks.leaderboard import FORMS, family_rows, load_policy, together
 from noma_semcom_benchmarks.pareto import undominated
-from noma_semcom_benchmarks.references import UNPRUNED, Entry
+from noma_semcom_benchmarks.references import Entry
 
 OWN = """
 import numpy as np

@@ -45,6 +45,7 @@ def test_a_page_takes_a_table_over_again_and_again(tmp_path: Path) -> None:
     [
         ("figures.md", "fig04a fig04b fig04c fig05a fig05b fig05c fig06 beyond transfer"),
         ("leaderboard.md", "leaderboard leaderboard-together knowledge-noise knowledge pareto"),
+        ("training-elsewhere.md", "elsewhere"),
     ],
 )
 def test_the_documentation_has_a_place_for_every_table(page: str, names: str) -> None:
