@@ -2,35 +2,63 @@
 
 All users and all features share them, and nothing depends on how users, features and antennas are numbered. A feature
 is encoded from its size, importance, modality and label; a user from its SNR, its last place in the order, what it
-could send, and a message from every other user. What two users are to each other is told by rates that follow from the
-observed channels (:func:`link_rates`), since these are what a network of this size cannot work out by itself. A
-feature's logit is read from its own code and its user's, which has seen all others. What is learned of a label
-therefore carries over to every image, every user and other numbers of both.
+could send, and a message from every other user. What two users are to each other is told by the rates that follow from
+the observed channels, and what sending costs by the time that it takes (:mod:`~noma_semcom_agents.channels`), since
+these are what a network of this size cannot work out by itself. A feature's logit is read from its own code, its time
+and its user's code, which has seen all others. What is learned of a label therefore carries over to every image, every
+user and other numbers of both.
 
 The same networks serve all three agents: they differ in what they control, not in what they see.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from noma_semcom_agents.channels import Airtimes, alignment_of, bits_of, inner_products, link_rates, turned
 from noma_semcom_agents.reading import BEAM_LOG_STD, PRIORITY_LOG_STD, joined
-from noma_semcom_env.observation import LARGEST_FEATURE_BITS, SNR_RANGE_DB
 
 READS: Final = frozenset(
     ("snr", "direction", "last_order", "bandwidth", "size", "importance", "modality", "label", "action_mask")
 )
 """Entries of the ``"features"`` observation that the networks need."""
 
-_FEATURES_TOGETHER: Final = 4.0
+FEATURES_TOGETHER: Final = 4.0
 """Divides sums over features, so that they stay near 1."""
 
 _ROWS_AT_ONCE: Final = 512
+
+
+class FeatureCode(nn.Module):
+    """Codes of features, computed for those that may be sent alone.
+
+    Half of the places are empty, and most of the time goes into what is done for each of them.
+
+    Args:
+        labels: Size of the label vocabulary.
+        width: Width of the codes.
+        label_width: Width of a label's embedding.
+    """
+
+    def __init__(self, labels: int, width: int, label_width: int) -> None:
+        super().__init__()
+        self.labels = labels
+        self.embedding = nn.Embedding(labels, label_width)
+        self.code = nn.Sequential(nn.Linear(label_width + 4, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
+
+    def forward(self, observation: Mapping[str, Tensor], mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes (n, width) of the n features where ``mask``, of B * K * F entries, is not 0, and their places (n,)."""
+        place = torch.nonzero(mask.flatten()).squeeze(-1)
+        number = (observation["label"].float().flatten()[place] + 1.0) * (0.5 * (self.labels - 1))
+        embedded = self.embedding(number.round().long().clamp(0, self.labels - 1))
+        plain = [observation[name].float().flatten()[place, None] for name in ("size", "importance", "modality")]
+        # The size is shown on a logarithmic scale, but what adds up to a demand is the bits themselves.
+        kilobits = bits_of(plain[0]) / 1000.0
+        return self.code(torch.cat([embedded, *plain, kilobits], -1)), place
 
 
 class SharedCode(nn.Module):
@@ -41,38 +69,29 @@ class SharedCode(nn.Module):
         width: Width of the hidden layers.
         label_width: Width of a label's embedding.
         sums: Number of sums over features that describe a user, 1 or 2.
+        times: Numbers beside them that tell of a user's times, 0 or 4.
     """
 
-    def __init__(self, labels: int, width: int, label_width: int, sums: int) -> None:
+    def __init__(self, labels: int, width: int, label_width: int, sums: int, times: int = 0) -> None:
         super().__init__()
-        self.labels = labels
-        self.embedding = nn.Embedding(labels, label_width)
-        self.of_feature = nn.Sequential(
-            nn.Linear(label_width + 5, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
-        )
+        self.of_features = FeatureCode(labels, width, label_width)
         self.of_link = nn.Linear(8, width)
         self.of_other = nn.Linear(width, width, bias=False)
-        self.of_user = nn.Sequential(nn.Linear(5 + (sums + 1) * width, width), nn.ReLU())
+        self.of_user = nn.Sequential(nn.Linear(5 + times + (sums + 1) * width, width), nn.ReLU())
         self.among_users = nn.Sequential(nn.Linear(3 * width, width), nn.ReLU())
 
     def features(self, observation: Mapping[str, Tensor], mask: Tensor) -> Tensor:
         """(B, K, F, width) code of each feature, 0 where ``mask`` (B, K, F, 1) is."""
-        grid = mask.shape[:3]
-        number = (observation["label"].float() + 1.0) * (0.5 * (self.labels - 1))
-        embedded = self.embedding(number.round().long().clamp(0, self.labels - 1).view(grid))
-        plain = [observation[name].float().view(*grid, 1) for name in ("size", "importance", "modality")]
-        # The size is shown on a logarithmic scale, but what adds up to a demand is the bits themselves.
-        kilobits = torch.expm1((plain[0] + 1.0) * (0.5 * math.log1p(LARGEST_FEATURE_BITS))) / 1000.0
-        code: Tensor = self.of_feature(torch.cat([embedded, *plain, kilobits, mask], -1)) * mask
-        return code
+        code, place = self.of_features(observation, mask)
+        return code.new_zeros(mask.numel(), code.shape[-1]).index_copy(0, place, code).view(*mask.shape[:3], -1)
 
-    def links(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def links(self, observation: Mapping[str, Tensor], rates: Sequence[Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """(B, K, 5) what a user knows of itself, and (B, K, K, width) what it knows of each other one."""
         snr = observation["snr"].float()
         alignment = alignment_of(observation["direction"].float().view(*snr.shape, -1))
         # What a receiver keeps of a user while it nulls another one, in dB like the SNR, hence additive to it.
         left = torch.log10((1.0 - alignment).clamp_min(1e-3)) / 1.5 + 1.0
-        alone, first, pair, rest = link_rates(observation["snr"], observation["direction"])
+        alone, first, pair, rest = rates or link_rates(observation["snr"], observation["direction"])
         own = torch.stack(
             [snr, observation["last_order"].float(), observation["bandwidth"].float().expand_as(snr), alone, first], -1
         )
@@ -101,6 +120,11 @@ class SharedCode(nn.Module):
         return self.among_users(torch.cat([code, mean.expand_as(code), most.expand_as(code)], -1)), pairs
 
 
+def summed(code: Tensor, owner: Tensor, users: int) -> Tensor:
+    """Sums (users, width) of the codes (n, width) of each owner (n,), scaled so that they stay near 1."""
+    return code.new_zeros(users, code.shape[-1]).index_add(0, owner, code) / FEATURES_TOGETHER
+
+
 class EquivariantActor(nn.Module):
     """Logits of the selection and, in the model-free form, beams and priorities.
 
@@ -115,9 +139,11 @@ class EquivariantActor(nn.Module):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__()
         width = settings["width"]
-        self.code = SharedCode(settings["labels"], width, settings["label_width"], sums=1)
+        self.code = SharedCode(settings["labels"], width, settings["label_width"], sums=1, times=4)
+        self.of_pair_times = nn.Linear(6, width, bias=False)
         self.user_to_head = nn.Linear(width, width)
         self.feature_to_head = nn.Linear(width, width, bias=False)
+        self.time_to_head = nn.Linear(4, width, bias=False)
         self.hidden = nn.Linear(width, width)
         self.head = nn.Linear(width, 1)
         # Starting near probability 1/2 for every bit keeps the first steps of training exploring.
@@ -134,13 +160,21 @@ class EquivariantActor(nn.Module):
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
         """(B, K * F) logits; in the model-free form followed by means and log deviations, see ``reading.joined``."""
         batch, users = observation["snr"].shape
-        mask = observation["action_mask"].float().view(batch, users, -1, 1)
-        code = self.code.features(observation, mask)
-        own, link = self.code.links(observation)
+        mask = observation["action_mask"].float().view(batch, users, -1)
+        code, place = self.code.of_features(observation, mask)
+        owner = place.div(mask.shape[-1], rounding_mode="floor")
+        times = Airtimes(observation, mask)
         # A sum, not a mean: how much could be sent matters, not only what it is like.
-        user, pairs = self.code.users(own, link, code.sum(2) / _FEATURES_TOGETHER)
-        hidden = torch.relu(self.feature_to_head(code) + self.user_to_head(user)[:, :, None])
-        logits: Tensor = self.head(torch.relu(self.hidden(hidden))).flatten(1)
+        everything = summed(code, owner, batch * users).view(batch, users, -1)
+        own, link = self.code.links(observation, times.rates)
+        own_times, pair_times = times.of_users(times.bits.sum(-1))
+        user, pairs = self.code.users(
+            torch.cat([own, own_times], -1), link + self.of_pair_times(pair_times), everything
+        )
+        hidden = self.feature_to_head(code) + self.time_to_head(times.of_features().flatten(0, 2)[place])
+        hidden = torch.relu(hidden + self.user_to_head(user).flatten(0, 1)[owner])
+        scores = self.head(torch.relu(self.hidden(hidden))).squeeze(-1)
+        logits = scores.new_zeros(mask.numel()).index_copy(0, place, scores).view(batch, -1)
         if not self.transmits:
             return logits
         beams = self._beams(observation["direction"].float().view(batch, users, -1), self.beam_head(pairs).squeeze(-1))
@@ -151,8 +185,8 @@ class EquivariantActor(nn.Module):
         """(B, K, 2N) of norm 1, laid out like ``direction`` (B, K, 2N); ``weight`` (B, K, K) holds c."""
         real, imaginary = inner_products(direction)
         weight = weight * (1.0 - torch.eye(weight.shape[-1], device=weight.device))
-        turned = _turned(direction)
-        beams = direction + (weight * real) @ direction + (weight * imaginary) @ turned
+        across = turned(direction)
+        beams = direction + (weight * real) @ direction + (weight * imaginary) @ across
         return nn.functional.normalize(beams, dim=-1)
 
 
@@ -178,7 +212,7 @@ class EquivariantCritic(nn.Module):
         if selection is None:
             return self._value(own, link, all_sums)
         chosen = selection.float().view(*code.shape[:3], 1)
-        return self._value(own, link, (code * chosen).sum(2) / _FEATURES_TOGETHER, all_sums)
+        return self._value(own, link, (code * chosen).sum(2) / FEATURES_TOGETHER, all_sums)
 
     def without_and_with(self, observation: Mapping[str, Tensor], selection: Tensor) -> tuple[Tensor, Tensor]:
         """Values if one bit of the selection were 0, and if it were 1, the others staying; both (B, K * F)."""
@@ -193,8 +227,8 @@ class EquivariantCritic(nn.Module):
         code, own, link, all_sums = self._encode(observation)
         batch, users, features, _ = code.shape
         chosen = selection.float().view(batch, users, features, 1)
-        sent = (code * chosen).sum(2) / _FEATURES_TOGETHER
-        change = code * (1.0 - 2.0 * chosen) / _FEATURES_TOGETHER
+        sent = (code * chosen).sum(2) / FEATURES_TOGETHER
+        change = code * (1.0 - 2.0 * chosen) / FEATURES_TOGETHER
         flipped = torch.empty(batch, users, features, device=code.device)
         for user in range(users):
             moved = sent.expand(features, *sent.shape).clone()
@@ -206,70 +240,9 @@ class EquivariantCritic(nn.Module):
         mask = observation["action_mask"].float().view(*observation["snr"].shape, -1, 1)
         code = self.code.features(observation, mask)
         own, link = self.code.links(observation)
-        return code, own, link, code.sum(2) / _FEATURES_TOGETHER
+        return code, own, link, code.sum(2) / FEATURES_TOGETHER
 
     def _value(self, own: Tensor, link: Tensor, sent: Tensor, *sums: Tensor) -> Tensor:
         user, _ = self.code.users(own, link, sent, *sums)
         value: Tensor = self.head(self.hidden(user)).mean((-2, -1))
         return value
-
-
-def alignment_of(direction: Tensor) -> Tensor:
-    """|<d_k, d_j>|^2 of every pair of users.
-
-    Args:
-        direction: (B, K, 2N), the real parts of each user's unit direction, then the imaginary parts.
-
-    Returns:
-        (B, K, K) in [0, 1].
-    """
-    real, imaginary = inner_products(direction)
-    return (real**2 + imaginary**2).clamp(0.0, 1.0)
-
-
-def inner_products(direction: Tensor) -> tuple[Tensor, Tensor]:
-    """Real and imaginary part of <d_j, d_k> = d_j^H d_k at [k, j], both (B, K, K); ``direction`` is (B, K, 2N)."""
-    transposed = direction.transpose(1, 2)
-    return direction @ transposed, direction @ _turned(direction).transpose(1, 2)
-
-
-def _turned(direction: Tensor) -> Tensor:
-    """The imaginary unit times d, in the layout of d."""
-    antennas = direction.shape[-1] // 2
-    return torch.cat([-direction[..., antennas:], direction[..., :antennas]], -1)
-
-
-@torch.no_grad()
-def link_rates(snr: Tensor, direction: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Spectral efficiencies that the observed channels allow with MMSE beams, log2(1 + SINR) / 8 - 1.
-
-    Args:
-        snr: (B, K) as observed, :data:`~noma_semcom_env.observation.SNR_RANGE_DB` scaled to [-1, 1].
-        direction: (B, K * 2N) as observed.
-
-    Returns:
-        User k alone (B, K); k with all others interfering (B, K); k with j alone interfering (B, K, K); k with all but
-        j interfering (B, K, K).
-    """
-    low, high = SNR_RANGE_DB
-    strength = 10.0 ** ((snr.double() + 1.0) * (0.05 * (high - low)) + 0.1 * low)
-    parts = direction.double().view(*snr.shape, 2, -1)
-    channel = torch.complex(parts[:, :, 0], parts[:, :, 1]) * strength.sqrt()[..., None]
-    noise = torch.eye(channel.shape[-1], dtype=channel.dtype, device=channel.device)
-    covariance = noise + torch.einsum("bkn,bkm->bnm", channel, channel.conj())
-    whitened = torch.einsum("bnm,bkm->bkn", torch.linalg.inv(covariance), channel)
-    gram = torch.einsum("bkn,bjn->bkj", channel.conj(), whitened)
-    # What all users' covariance, k's own included, leaves of k is g / (1 + g) of its SINR g. Leaving j out as well is
-    # a downdate, too coarse for the link itself but not for an input of a network.
-    own = gram.diagonal(dim1=1, dim2=2).real.clamp(0.0, 1.0 - 1e-9)
-    without = (own[:, :, None] + gram.abs() ** 2 / (1.0 - own)[:, None]).clamp(0.0, 1.0 - 1e-9)
-    pair = strength[:, :, None] * (1.0 - _alignment_in(channel, strength) * (strength / (1.0 + strength))[:, None])
-    sinr = (strength, own / (1.0 - own), pair, without / (1.0 - without))
-    alone, first, only, rest = (torch.log2(1.0 + one.clamp_min(0.0)).float() / 8.0 - 1.0 for one in sinr)
-    return alone, first, only, rest
-
-
-def _alignment_in(channel: Tensor, strength: Tensor) -> Tensor:
-    """(B, K, K) alignments in double precision, where 1 minus one of them is what counts."""
-    product = torch.einsum("bkn,bjn->bkj", channel.conj(), channel).abs() ** 2
-    return (product / (strength[:, :, None] * strength[:, None]).clamp_min(1e-30)).clamp(0.0, 1.0)

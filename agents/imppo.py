@@ -9,7 +9,8 @@ order; Plain-PPO selects from all features and gives beams and order itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -18,11 +19,13 @@ from ray.rllib.algorithms.ppo import PPO, PPOConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.tune.registry import ENV_CREATOR, _global_registry, register_trainable
 
+from noma_semcom_agents.known_latency import why_unknown
 from noma_semcom_agents.learner import CREDITS, ActorCriticLearner
 from noma_semcom_agents.metrics import TransmissionMetrics
 from noma_semcom_agents.modules import TransmissionModule
 from noma_semcom_agents.networks import NETWORKS
 from noma_semcom_agents.runners import SpreadMultiAgentRunner, SpreadSingleAgentRunner
+from noma_semcom_env import Scenario
 
 ENVIRONMENT = "noma_semcom_env:NomaSemCom-v0"
 """With the package in front, so that remote workers know the id too."""
@@ -39,9 +42,10 @@ class AgentConfig(PPOConfig):
 
     Attributes:
         critic_lr: Learning rate of the critic; None takes the actor's ``lr``.
-        credit: ``"feature"`` or ``"step"``, see :mod:`~noma_semcom_agents.learner`; gamma above 0 needs ``"step"``. The
-            entropy coefficient weighs against advantages of deviation 1, of single bits or of whole actions: ``"step"``
-            wants about a tenth of the default.
+        credit: ``"model"``, ``"feature"`` or ``"step"``, see :mod:`~noma_semcom_agents.learner`; ``"auto"`` is
+            ``"model"`` where the environment solves the transmission from what is observed, else ``"feature"``. Gamma
+            above 0 needs ``"step"``. The entropy coefficient weighs against advantages of deviation 1, of single bits or of
+            whole actions: ``"step"`` wants about a tenth of the default.
         regret_steps: Sampled steps an iteration whose regret to the oracle is reported.
     """
 
@@ -50,7 +54,7 @@ class AgentConfig(PPOConfig):
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or IMPPO)
         self.critic_lr: Schedule | None = 3e-3
-        self.credit = "feature"
+        self.credit = "auto"
         self.regret_steps = 128
         self.env = ENVIRONMENT
         self.env_config: dict[str, Any] = {}
@@ -65,9 +69,9 @@ class AgentConfig(PPOConfig):
         self.lr = 3e-3
         self.train_batch_size_per_learner = 4096
         self.minibatch_size = 256
-        self.num_epochs = 4
+        self.num_epochs = 6
         self.shuffle_batch_per_epoch = True
-        self.clip_param = 0.2
+        self.clip_param = 0.3
         self.use_kl_loss = False
         self.entropy_coeff = 0.1
         self.vf_loss_coeff = 1.0
@@ -88,7 +92,7 @@ class AgentConfig(PPOConfig):
 
         Args:
             critic_lr: Number or schedule; None takes the actor's ``lr``.
-            credit: ``"feature"`` or ``"step"``.
+            credit: ``"auto"``, ``"feature"``, ``"model"`` or ``"step"``.
             regret_steps: At least 0.
             **kwargs: What PPOConfig.training takes.
         """
@@ -119,9 +123,9 @@ class AgentConfig(PPOConfig):
         """
         if self.credit not in CREDITS:
             raise ValueError(f"credit={self.credit!r} is unknown; choose one of {', '.join(map(repr, CREDITS))}")
-        if self.credit == "feature" and self.gamma:
+        if self.credit != "step" and self.gamma:
             raise ValueError(
-                f"credit='feature' knows no later rewards, so gamma={self.gamma!r} must be 0; use credit='step'"
+                f"credit={self.credit!r} knows no later rewards, so gamma={self.gamma!r} must be 0; use credit='step'"
             )
         known = ("network", "width", "label_width")
         given: Any = self._model_config
@@ -146,7 +150,23 @@ class AgentConfig(PPOConfig):
 
     @property
     def _model_config_auto_includes(self) -> dict[str, Any]:
-        return super()._model_config_auto_includes | {"credit": self.credit} | layout_of(self.env, self.env_config)
+        layout = layout_of(self.env, self.env_config)
+        return super()._model_config_auto_includes | {"credit": self.resolved_credit} | layout
+
+    @property
+    def scenario(self) -> Scenario | None:
+        """That of the environment; None if it is none of this suite."""
+        with _opened(self.env, self.env_config) as (_, dynamics):
+            return None if dynamics is None else dynamics.scenario
+
+    @property
+    def resolved_credit(self) -> str:
+        """What ``credit`` comes to in the environment."""
+        if self.credit != "auto":
+            return self.credit
+        with _opened(self.env, self.env_config) as (env, dynamics):
+            several = getattr(env.unwrapped, "parallel_env", None) is not None
+            return "feature" if several or dynamics is None or why_unknown(dynamics.scenario) else "model"
 
 
 class IMPPOConfig(AgentConfig):
@@ -214,6 +234,17 @@ def layout_of(environment: str | Callable[..., Any], env_config: Mapping[str, An
         ``labels``, the size of the label vocabulary (1 if the environment is none of this suite), and with several
         agents ``slices``, where each entry stands in an agent's observation.
     """
+    with _opened(environment, env_config) as (env, dynamics):
+        layout: dict[str, Any] = {"labels": 1 if dynamics is None else len(dynamics.bank.labels)}
+        several = getattr(env.unwrapped, "parallel_env", None)
+        if several is not None:
+            layout["slices"] = {name: (one.start, one.stop) for name, one in several.slices.items()}
+        return layout
+
+
+@contextmanager
+def _opened(environment: str | Callable[..., Any], env_config: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """An environment and its dynamics, None if it is none of this suite; closed at the end."""
     if isinstance(environment, str) and not _global_registry.contains(ENV_CREATOR, environment):
         env = gym.make(environment, **env_config)
     else:
@@ -221,11 +252,7 @@ def layout_of(environment: str | Callable[..., Any], env_config: Mapping[str, An
         env = make(dict(env_config))
     try:
         several = getattr(env.unwrapped, "parallel_env", None)
-        dynamics = getattr(env.unwrapped if several is None else several, "dynamics", None)
-        layout: dict[str, Any] = {"labels": 1 if dynamics is None else len(dynamics.bank.labels)}
-        if several is not None:
-            layout["slices"] = {name: (one.start, one.stop) for name, one in several.slices.items()}
-        return layout
+        yield env, getattr(env.unwrapped if several is None else several, "dynamics", None)
     finally:
         env.close()
 

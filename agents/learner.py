@@ -1,4 +1,4 @@
-"""PPO's learner with separate actor and critic rates, and with two ways of giving credit.
+"""PPO's learner with separate actor and critic rates, and with three ways of giving credit.
 
 ``credit="step"`` is PPO as it stands: one advantage a step, reward less the critic's value of the situation, for the
 whole action at once. ``credit="feature"`` gives each factor of the action its own: every bit of the selection, and in
@@ -11,6 +11,10 @@ a counterfactual baseline (Foerster et al. 2018). It does not depend on a_f, so 
 wrong Q is; and where Q is right, the noise of the other bits is gone. Beams and priorities have the baseline Q(s, a),
 which they do not enter. The clipped objective is then PPO's, factor by factor. This needs rewards that depend on the
 step's own action alone, hence gamma = 0.
+
+``credit="model"`` is that, with Q(s, a) = W(s, a) - c(s, a), where the cost c of the latency is not learned but given
+by the model that the environment solves (:mod:`~noma_semcom_agents.known_latency`). The critic W is left with what
+pictures are worth, a mean over users of which each depends on its own features alone.
 """
 
 from __future__ import annotations
@@ -29,10 +33,11 @@ from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.utils.torch_utils import explained_variance
 from torch import Tensor
 
+from noma_semcom_agents.known_latency import KnownLatency
 from noma_semcom_agents.modules import selection_of
 from noma_semcom_agents.reading import read
 
-CREDITS = ("feature", "step")
+CREDITS = ("auto", "feature", "model", "step")
 
 
 class ActorCriticLearner(PPOTorchLearner):
@@ -45,12 +50,13 @@ class ActorCriticLearner(PPOTorchLearner):
         if pipeline is None or not self.config.add_default_connectors_to_learner_pipeline:
             return
         pipeline.remove(GeneralAdvantageEstimation)
-        if self.config.credit == "feature":
-            # No value is bootstrapped, so no step need be added for it.
-            pipeline.remove(AddOneTsToEpisodesAndTruncate)
-            pipeline.append(FeatureCredit())
-        else:
+        if self.config.resolved_credit == "step":
             pipeline.append(StepCredit(gamma=self.config.gamma, lambda_=self.config.lambda_))
+            return
+        # No value is bootstrapped, so no step need be added for it.
+        pipeline.remove(AddOneTsToEpisodesAndTruncate)
+        known = KnownLatency(self.config.scenario) if self.config.resolved_credit == "model" else None
+        pipeline.append(FeatureCredit(latency=known))
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """Register the two optimizers of a module."""
@@ -69,8 +75,8 @@ class ActorCriticLearner(PPOTorchLearner):
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
     ) -> Tensor:
-        """PPO's loss; with ``credit="feature"`` its clipped objective is a sum over factors of the action."""
-        if config.credit != "feature":
+        """PPO's loss; unless ``credit="step"`` its clipped objective is a sum over factors of the action."""
+        if config.resolved_credit == "step":
             return super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
         module = self.module[module_id].unwrapped()
         make = module.get_train_action_dist_cls().from_logits
@@ -128,7 +134,16 @@ class StepCredit(GeneralAdvantageEstimation):
 
 
 class FeatureCredit(ConnectorV2):
-    """Advantages of factors, (B, factors), 0 for forbidden bits; see the module's text."""
+    """Advantages of factors, (B, factors), 0 for forbidden bits; see the module's text.
+
+    Args:
+        latency: What the link costs, where that is known.
+        **kwargs: Of RLlib's connectors.
+    """
+
+    def __init__(self, *, latency: KnownLatency | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._latency = latency
 
     @torch.no_grad()
     def __call__(self, *, rl_module: Any, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -136,11 +151,17 @@ class FeatureCredit(ConnectorV2):
         for module_id, part in batch.items():
             module = rl_module[module_id].unwrapped()
             reward = part[Columns.REWARDS].float()
-            module.critic.fit_scale(reward)
             law = module.get_train_action_dist_cls().from_logits(part[Columns.ACTION_DIST_INPUTS])
             observation = read(part[Columns.OBS], module.settings)
             selection = selection_of(part[Columns.ACTIONS])
+            target = reward
+            if self._latency is not None:
+                cost, *costs = self._latency.costs(observation, selection)
+                target = reward + cost
+            module.critic.fit_scale(target)
             without, within = module.critic.without_and_with(observation, selection)
+            if self._latency is not None:
+                without, within = without - costs[0], within - costs[1]
             allowed = observation["action_mask"] > 0
             advantage = counterfactual_advantage(reward, without, within, law.bits.chance)
             if module.settings["beams"]:
@@ -150,7 +171,7 @@ class FeatureCredit(ConnectorV2):
                 advantage = torch.cat([advantage, (reward - own)[:, None].expand(-1, factors)], -1)
                 allowed = torch.cat([allowed, torch.ones_like(allowed[:, :1]).expand(-1, factors)], -1)
             part[Postprocessing.ADVANTAGES] = _standardized(advantage, allowed)
-            part[Postprocessing.VALUE_TARGETS] = reward
+            part[Postprocessing.VALUE_TARGETS] = target
             batch[module_id] = _rows_of(part, torch.randperm(len(reward), device=reward.device))
         return batch
 

@@ -33,7 +33,7 @@ class TransmissionModule(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         sizes = [self.settings[name] for name in ("bits", "beams", "priorities")]
         self.action_dist_cls = ModelFreeDistribution.sized(*sizes) if sizes[1] else MaskedBernoulli
         self.actor = make_actor(self.settings)
-        self.critic = ScaledCritic(self.settings, of_selection=self.model_config["credit"] == "feature")
+        self.critic = ScaledCritic(self.settings, self.model_config["credit"])
 
     def get_non_inference_attributes(self) -> list[str]:
         """What a runner or a loaded policy can do without."""
@@ -62,15 +62,16 @@ class ScaledCritic(nn.Module):
 
     Args:
         settings: Of the networks.
-        of_selection: Whether it values selections.
+        credit: Of :data:`~noma_semcom_agents.learner.CREDITS`: ``"step"`` values situations, ``"feature"`` selections,
+            ``"model"`` what they are worth beside the known cost of their latency.
     """
 
     offset: Tensor
     scale: Tensor
 
-    def __init__(self, settings: Mapping[str, Any], of_selection: bool) -> None:
+    def __init__(self, settings: Mapping[str, Any], credit: str) -> None:
         super().__init__()
-        self.net = make_critic(settings, of_selection)
+        self.net = make_critic(settings, of_selection=credit != "step", latency_known=credit == "model")
         self.register_buffer("offset", torch.zeros(()))
         self.register_buffer("scale", torch.zeros(()))
 

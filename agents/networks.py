@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from noma_semcom_agents.equivariant import READS, EquivariantActor, EquivariantCritic
 from noma_semcom_agents.flat import FlatActor, FlatCritic
+from noma_semcom_agents.worth import EquivariantWorth
 
 NETWORKS: Final = ("equivariant", "mlp")
 
 Actor = EquivariantActor | FlatActor
-Critic = EquivariantCritic | FlatCritic
+Critic = EquivariantCritic | EquivariantWorth | FlatCritic
 
 
 def make_actor(settings: Mapping[str, Any]) -> Actor:
@@ -24,16 +25,17 @@ def make_actor(settings: Mapping[str, Any]) -> Actor:
     return EquivariantActor(settings) if settings["network"] == "equivariant" else FlatActor(settings)
 
 
-def make_critic(settings: Mapping[str, Any], of_selection: bool) -> Critic:
+def make_critic(settings: Mapping[str, Any], of_selection: bool, latency_known: bool = False) -> Critic:
     """The critic that ``settings["network"]`` names.
 
     Args:
         settings: As of :func:`make_actor`.
         of_selection: True values selections in a situation, False situations alone.
+        latency_known: Whether what is valued is the reward without the cost of latency.
     """
     _check(settings)
     if settings["network"] == "equivariant":
-        return EquivariantCritic(settings, of_selection)
+        return EquivariantWorth(settings) if latency_known else EquivariantCritic(settings, of_selection)
     return FlatCritic(settings, of_selection)
 
 

@@ -37,8 +37,15 @@ class Links:
 
     def rows(self, start: int, stop: int) -> Links:
         """Steps ``start`` to ``stop``."""
+        return self._taken(slice(start, stop))
+
+    def rows_at(self, steps: np.ndarray) -> Links:
+        """The steps of given numbers, any number of times each."""
+        return self._taken(steps)
+
+    def _taken(self, steps: slice | np.ndarray) -> Links:
         named = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return Links(**{name: value[start:stop] for name, value in named.items() if value is not None})
+        return Links(**{name: value[steps] for name, value in named.items() if value is not None})
 
 
 class Overlap:

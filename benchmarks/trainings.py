@@ -20,9 +20,9 @@ from noma_semcom_env import Scenario
 
 ROOT: Final = Path("runs/campaign")
 QUICK_ROOT: Final = Path("runs/campaign-quick")
-STEPS: Final = 200_000
+STEPS: Final = 150_000
 """One budget, in environment steps."""
-SWEPT: Final = 0.4
+SWEPT: Final = 0.3
 """Length of a training at a point of a sweep, in budgets."""
 TUNED: Final = 0.2
 """Length of a training that tries settings, in budgets."""
@@ -111,13 +111,13 @@ def swept(agent: str, knobs: Mapping[str, Any] | None = None, settings: Mapping[
     return Point(agent, knobs or {}, settings or {}, SWEPT)
 
 
-def tried_settings(draws: int = 5, seed: int = 2) -> list[dict[str, Any]]:
+def tried_settings(draws: int = 3, seed: int = 2) -> list[dict[str, Any]]:
     """What tuning tries, the same for every agent: the settings as they are, and some draws of the protocol's space."""
     rng = np.random.default_rng(seed)
     tried: list[dict[str, Any]] = [{}]
     for _ in range(draws):
         rates = {name: _log_uniform(rng, 1e-3, 1e-2) for name in ("lr", "critic_lr")}
-        rest = {"entropy_coeff": _log_uniform(rng, 0.02, 0.3), "num_epochs": int(rng.choice([2, 4]))}
+        rest = {"entropy_coeff": _log_uniform(rng, 0.02, 0.3), "num_epochs": int(rng.choice([4, 6]))}
         tried.append(rates | rest)
     return tried
 

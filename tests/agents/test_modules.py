@@ -12,6 +12,7 @@ import torch
 from ray.rllib.core.columns import Columns
 
 import noma_semcom_env  # noqa: F401  (registers the environments)
+from noma_semcom_agents import IMPPOConfig, MPPOConfig, PlainPPOConfig
 from noma_semcom_agents.distributions import MaskedBernoulli
 from noma_semcom_agents.imppo import AgentConfig, layout_of
 from noma_semcom_agents.modules import ScaledCritic, TransmissionModule
@@ -31,7 +32,7 @@ def look(env_id: str, path: Path) -> tuple[dict[str, gym.Space[Any]], dict[str, 
 
 
 @pytest.mark.parametrize("network", ["equivariant", "mlp"])
-@pytest.mark.parametrize("credit", ["feature", "step"])
+@pytest.mark.parametrize("credit", ["feature", "model", "step"])
 @pytest.mark.parametrize("env_id", ["NomaSemCom-v0", "NomaSemComModelFree-v0"])
 def test_masks_hold_in_every_phase(env_id: str, credit: str, network: str, table_paths: dict[str, Path]) -> None:
     torch.manual_seed(0)
@@ -114,9 +115,9 @@ def test_a_critic_takes_its_scale_from_the_first_rewards(scale: float, table_pat
 
 
 def test_settings_that_contradict_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"credit='feature' knows no later rewards, so gamma=0.9 must be 0"):
+    with pytest.raises(ValueError, match=r"credit='auto' knows no later rewards, so gamma=0.9 must be 0"):
         AgentConfig().training(gamma=0.9).validate()
-    with pytest.raises(ValueError, match="credit='bit' is unknown; choose one of 'feature', 'step'"):
+    with pytest.raises(ValueError, match="credit='bit' is unknown; choose one of 'auto', 'feature', 'model', 'step'"):
         AgentConfig().training(credit="bit").validate()
     with pytest.raises(ValueError, match="network='cnn' is unknown"):
         AgentConfig().network("cnn").validate()
@@ -125,3 +126,21 @@ def test_settings_that_contradict_are_refused() -> None:
     AgentConfig().training(gamma=0.9, credit="step").validate()
     config = AgentConfig().network(width=32)
     assert {name: config.model_config[name] for name in ("network", "width")} == {"network": "equivariant", "width": 32}
+
+
+@pytest.mark.parametrize(
+    ("config_class", "knobs", "credit"),
+    [
+        (IMPPOConfig, {}, "model"),
+        (MPPOConfig, {"transmission": "distance"}, "model"),
+        (IMPPOConfig, {"transmission": "paper"}, "feature"),
+        (IMPPOConfig, {"reward": "worst_user"}, "feature"),
+        (PlainPPOConfig, {}, "feature"),
+    ],
+)
+def test_what_the_link_costs_is_known_where_the_environment_solves_it(
+    config_class: type[AgentConfig], knobs: dict[str, Any], credit: str, table_paths: dict[str, Path]
+) -> None:
+    config = config_class().environment(env_config={**knobs, "images": str(table_paths["policy"])})
+    assert config.resolved_credit == credit
+    assert config.training(credit="feature").resolved_credit == "feature"

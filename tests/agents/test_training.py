@@ -81,7 +81,7 @@ def test_training_beats_the_schemes_on_the_images_it_saw(training: Training, tab
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("credit", ["feature", "step"])
+@pytest.mark.parametrize("credit", ["auto", "feature", "step"])
 @pytest.mark.parametrize("network", ["equivariant", "mlp"])
 @pytest.mark.parametrize("config_class", CONFIGS[1:])
 def test_every_agent_learns_with_either_network_and_credit(
@@ -89,7 +89,7 @@ def test_every_agent_learns_with_either_network_and_credit(
 ) -> None:
     """A few thousand steps are enough to see the reward rise; without solvers sending nothing is not beaten so soon."""
     config = small(config_class(), table_paths["policy"]).network(network)
-    config.training(credit=credit, entropy_coeff=0.1 if credit == "feature" else 0.01)
+    config.training(credit=credit, entropy_coeff=0.01 if credit == "step" else 0.1)
     curve = run(table_paths, tmp_path, 6144, config).curve
     assert np.mean([one.reward for one in curve[-3:]]) > 0.8 * curve[1].reward
     if config_class is MPPOConfig:
@@ -197,7 +197,7 @@ def test_actor_and_critic_have_their_own_rates(table_paths: dict[str, Path]) -> 
 def test_defaults_survive_the_algorithm_class(algorithm: Any) -> None:
     config = algorithm.get_default_config()
     assert isinstance(config, AgentConfig)
-    assert (config.gamma, config.num_env_runners, config.credit) == (0.0, 0, "feature")
+    assert (config.gamma, config.num_env_runners, config.credit) == (0.0, 0, "auto")
     assert config.algo_class is algorithm
 
 
