@@ -44,8 +44,8 @@ class AgentConfig(PPOConfig):
         critic_lr: Learning rate of the critic; None takes the actor's ``lr``.
         credit: ``"model"``, ``"feature"`` or ``"step"``, see :mod:`~noma_semcom_agents.learner`; ``"auto"`` is
             ``"model"`` where the environment solves the transmission from what is observed, else ``"feature"``. Gamma
-            above 0 needs ``"step"``. The entropy coefficient weighs against advantages of deviation 1, of single bits or of
-            whole actions: ``"step"`` wants about a tenth of the default.
+            above 0 needs ``"step"``. The entropy coefficient weighs against advantages of deviation 1, of single bits
+            or of whole actions: ``"step"`` wants about a tenth of the default.
         regret_steps: Sampled steps an iteration whose regret to the oracle is reported.
     """
 
