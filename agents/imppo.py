@@ -174,6 +174,13 @@ class IMPPOConfig(AgentConfig):
 
     title = "IM-PPO"
 
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class or IMPPO)
+        # What won in tuning, see noma_semcom_benchmarks.tuning; the other two agents keep the shared settings.
+        self.lr, self.critic_lr = 4e-3, 5.4e-3
+        self.entropy_coeff = 0.033
+        self.num_epochs = 4
+
 
 class MPPOConfig(AgentConfig):
     """M-PPO: selection from all features; the environment solves beams and decoding order."""
