@@ -7,7 +7,7 @@ not, follows from the model that the environment solves in each step anyway.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +21,7 @@ from noma_semcom_env.transmission import make_solver
 from noma_semcom_env.zoo.presets import settle
 
 if TYPE_CHECKING:
+    from noma_semcom_env.link.sic import Transmission
     from noma_semcom_env.scenario import Scenario
 
 KNOWN: Final = ("optimal", "strength", "distance")
@@ -59,7 +60,7 @@ class KnownLatency:
         if reason := why_unknown(scenario):
             raise ValueError(f"credit='model' needs latencies that follow from observations: {reason}")
         self.scenario = settle(scenario)
-        self._solve = make_solver(replace(self.scenario, csi_error=0.0))
+        self._solve: Callable[..., Transmission] = make_solver(replace(self.scenario, csi_error=0.0))
 
     def costs(self, observation: Mapping[str, Tensor], selection: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Costs of selections (B, K * F), and of those that differ from them in one bit.
