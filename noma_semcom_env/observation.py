@@ -72,7 +72,7 @@ class FeatureObservation:
         self.space = spaces.Dict(boxes | {"action_mask": spaces.MultiBinary(users * width)})
         self._snr_scale = np.broadcast_to(scenario.power_w / scenario.noise_power_w, (users,)).copy()
         self._bandwidth = np.float32(scaled(np.log10(scenario.bandwidth_hz), *np.log10(BANDWIDTH_RANGE_HZ)))
-        self._by_image = _describe(bank, available)
+        self._by_image = describe_features(bank, available)
         self._compiled = _compiled_observation()
 
     def observe(self, state: State) -> dict[str, np.ndarray]:
@@ -147,8 +147,16 @@ def order_position(order: np.ndarray) -> np.ndarray:
     return np.where(order[:, :1] < 0, 0.0, place).astype(np.float32)
 
 
-def _describe(bank: FeatureBank, available: np.ndarray) -> dict[str, np.ndarray]:
-    """(I, F) arrays of each image's features, scaled."""
+def describe_features(bank: FeatureBank, available: np.ndarray) -> dict[str, np.ndarray]:
+    """The entries of :class:`FeatureObservation` that tell of features.
+
+    Args:
+        bank: I images.
+        available: (I, F) bool, features that may be selected.
+
+    Returns:
+        Name to (I, F), scaled; ``action_mask`` int8, the others float32.
+    """
     size = scaled(np.log1p(bank.size_bits), 0.0, float(np.log1p(LARGEST_FEATURE_BITS)))
     modality = (bank.modality == VISUAL).astype(np.float32) - (bank.modality == TEXTUAL)
     label = 2.0 * bank.label / max(len(bank.labels) - 1, 1) - 1.0
