@@ -8,12 +8,14 @@ by training seed and by episode. Over several tasks, runs are drawn within each 
 brings seaborn and pandas along and knows neither pairs nor episodes.
 
 A percentile interval over few runs is too short. Where runs alone differ, the interval of a difference of nothing
-leaves out 0 in about one case of ten with five runs, and in one of twenty, as it should, with ten.
+leaves out 0 in more than one case of four with three runs, in about one of ten with five, and in one of twenty, as it
+should, with ten. So an estimate keeps what each run comes to, for Student's interval beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -27,6 +29,17 @@ CONVERGED: Final = 0.9
 """Share of the way from Random-Selection's regret to the best agent's at which a run has converged."""
 
 _AT_ONCE: Final = 100
+
+
+@dataclass(frozen=True)
+class Estimate(Interval):
+    """An interval that draws runs, with what each of them comes to.
+
+    Attributes:
+        by_run: The same number of each run alone, over all episodes; empty for what has no runs.
+    """
+
+    by_run: tuple[float, ...] = ()
 
 
 def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -78,37 +91,63 @@ def paired_difference(first: np.ndarray, second: np.ndarray, seed: int = 0) -> I
 
 def crossed_interval(
     statistic: Callable[[np.ndarray, np.ndarray], np.ndarray], runs: int, episodes: int, seed: int
-) -> Interval:
+) -> Estimate:
     """Percentile bootstrap that draws runs and episodes, each with replacement.
 
     Args:
-        statistic: Takes row numbers (..., R) and (..., E) and gives (...).
+        statistic: Takes row numbers (..., n) of runs and (..., m) of episodes and gives (...).
         runs: R.
         episodes: E.
         seed: Of the bootstrap.
     """
     rng = np.random.default_rng(seed)
     value = float(statistic(np.arange(runs), np.arange(episodes)))
+    by_run = statistic(np.arange(runs)[:, None], np.tile(np.arange(episodes), (runs, 1)))
     parts = []
     for start in range(0, RESAMPLES, _AT_ONCE):
         count = min(_AT_ONCE, RESAMPLES - start)
         run = rng.integers(0, runs, (count, runs))
         parts.append(statistic(run, rng.integers(0, episodes, (count, episodes))))
-    return _percentiles(value, np.concatenate(parts))
+    return Estimate(value, *_percentiles(np.concatenate(parts)), tuple(by_run.tolist()))
 
 
-def stratified_interval(scores: np.ndarray, seed: int = 0) -> Interval:
-    """Interquartile mean over the runs of several tasks together.
+def student_interval(by_run: Sequence[float]) -> Interval:
+    """Student's 95 % interval of the mean over runs, as wide as so few runs need if they are about normal.
 
     Args:
-        scores: (R, M) score of each run at each of M tasks, on a common scale.
-        seed: Of the bootstrap, which draws runs anew within each task.
+        by_run: A number for each run, at least one; of a single one nothing can be told.
     """
-    runs, tasks = scores.shape
+    from scipy.stats import t
+
+    values = np.asarray(by_run)
+    mean, count = float(values.mean()), len(values)
+    if count == 1:
+        return Interval(mean, -np.inf, np.inf)
+    reach = float(t.ppf((1.0 + CONFIDENCE) / 2.0, count - 1) * values.std(ddof=1) / np.sqrt(count))
+    return Interval(mean, mean - reach, mean + reach)
+
+
+def together_interval(tasks: Sequence[tuple[np.ndarray, np.ndarray]], seed: int = 0) -> Interval:
+    """Mean over tasks of the regret on each: the interquartile mean over that task's own runs.
+
+    The interval draws runs and episodes anew within each task; what has a single run draws episodes alone.
+
+    Args:
+        tasks: For each task what :func:`regret_interval` takes: (R, E) mean objective of each run in each episode, less
+            the oracle's, and (E,) the oracle's. Numbers of runs and of episodes may differ between tasks.
+        seed: Of the bootstrap.
+    """
     rng = np.random.default_rng(seed)
-    row = rng.integers(0, runs, (RESAMPLES, runs, tasks))
-    drawn = scores[row, np.arange(tasks)].reshape(RESAMPLES, -1)
-    return _percentiles(float(interquartile_mean(scores.ravel())), interquartile_mean(drawn))
+    values, drawn = [], np.zeros((len(tasks), RESAMPLES))
+    for row, (missed, best) in zip(drawn, tasks, strict=True):
+        runs, episodes = missed.shape
+        values.append(float(interquartile_mean(missed.mean(axis=1) / best.mean())))
+        for start in range(0, RESAMPLES, _AT_ONCE):
+            count = min(_AT_ONCE, RESAMPLES - start)
+            run, episode = rng.integers(0, runs, (count, runs)), rng.integers(0, episodes, (count, episodes))
+            some = missed[run[:, :, None], episode[:, None, :]].mean(axis=-1)
+            row[start : start + count] = interquartile_mean(some / best[episode].mean(axis=-1, keepdims=True))
+    return Interval(float(np.mean(values)), *_percentiles(drawn.mean(axis=0)))
 
 
 def common_threshold(random: float, finals: Mapping[str, np.ndarray], share: float = CONVERGED) -> float:
@@ -146,7 +185,7 @@ def convergence_step(steps: np.ndarray, regret: np.ndarray, threshold: float) ->
 
 def convergence_difference(
     first: np.ndarray, second: np.ndarray, budget: float, seed: int = 0
-) -> tuple[Interval, int, int]:
+) -> tuple[Estimate, int, int]:
     """How many steps sooner one agent converges than another, in units of the budget, paired by training seed.
 
     Censored runs count as the whole budget, the least that they can have taken (restricted mean): with censored runs
@@ -185,6 +224,6 @@ def area_under_curve(steps: np.ndarray, regret: np.ndarray, budget: float) -> fl
     return float(np.trapezoid(y, x) / budget)
 
 
-def _percentiles(value: float, drawn: np.ndarray) -> Interval:
+def _percentiles(drawn: np.ndarray) -> tuple[float, float]:
     low, high = np.quantile(drawn, [(1.0 - CONFIDENCE) / 2.0, (1.0 + CONFIDENCE) / 2.0])
-    return Interval(value, float(low), float(high))
+    return float(low), float(high)

@@ -6,8 +6,9 @@
 
 Every training is a process of its own with one thread, in runs/campaign/NAME/seed-N, its output in training.log there.
 Finished ones are passed over and cut-off ones resumed from their last checkpoint, so that the same command can be given
-again at any time; Ctrl-C ends it, and no more is lost than what was learned since the last checkpoints. A training that
-fails is tried once more.
+again at any time; Ctrl-C, SIGTERM or a closed terminal ends it with its trainings, and no more is lost than what was
+learned since the last checkpoints. A training that fails is tried once more; one that another process is at work on is
+refused. "all" leaves out "tuning", whose winners become defaults before anything else is trained.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -28,6 +31,8 @@ from noma_semcom_agents.runs import RECORD, Request, read_record, read_request, 
 from noma_semcom_benchmarks.trainings import CAMPAIGNS, QUICK_ROOT, QUICK_STEPS, ROOT, STEPS, Point
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from rich.table import Table
 
 WAITING, RUNNING, FINISHED, FAILED = "waiting", "running", "finished", "failed"
@@ -36,6 +41,7 @@ SAVE_EVERY_S: Final = 15.0
 _LOOK_EVERY_S: Final = 1.0
 _ONE: Final = "--one"
 _ROWS: Final = 20
+_LOCK: Final = "training.lock"
 
 
 @dataclass
@@ -79,7 +85,7 @@ def plan(names: Sequence[str], seeds: int | None, steps: int, root: Path, quick:
     """The trainings of some campaigns, each once, with what is there already.
 
     Args:
-        names: Keys of :data:`~noma_semcom_benchmarks.trainings.CAMPAIGNS`, or ``all``.
+        names: Keys of :data:`~noma_semcom_benchmarks.trainings.CAMPAIGNS`, or ``all``, which is each but tuning.
         seeds: How many; None is each campaign's own number.
         steps: One budget.
         root: Folder of the campaigns.
@@ -88,7 +94,8 @@ def plan(names: Sequence[str], seeds: int | None, steps: int, root: Path, quick:
     Raises:
         ValueError: If a name is unknown, or a folder holds another training than the one that is wanted there.
     """
-    wanted = list(CAMPAIGNS) if "all" in names else list(names)
+    every = [one for one in CAMPAIGNS if one != "tuning"] if "all" in names else []
+    wanted = list(dict.fromkeys([*(one for one in names if one != "all"), *every]))
     found: dict[Path, Training] = {}
     for name in wanted:
         if name not in CAMPAIGNS:
@@ -129,10 +136,36 @@ def state_of(folder: Path, request: Request) -> str:
 
 
 def train_here(training: Training, progress: bool = False) -> None:
-    """Train in this process, resuming what is there."""
-    resume = (training.folder / RECORD).is_file()
-    train_policy(training.folder, training.request, progress=progress, resume=resume, save_every_s=SAVE_EVERY_S)
+    """Train in this process, resuming what is there.
+
+    Raises:
+        BlockingIOError: If another process is at work in the folder.
+        ValueError: If the folder holds another training.
+    """
+    with locked(training.folder):
+        # Another process may have come between since the campaign was planned.
+        if state_of(training.folder, training.request) != FINISHED:
+            resume = (training.folder / RECORD).is_file()
+            train_policy(training.folder, training.request, progress=progress, resume=resume, save_every_s=SAVE_EVERY_S)
     training.state = FINISHED
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a training's folder from other processes; a process that dies lets go of it.
+
+    Raises:
+        BlockingIOError: If another process has it.
+    """
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(f"another process is training in {folder}; let it end, or stop it") from error
+        yield
 
 
 def run(trainings: Sequence[Training], jobs: int, quiet: bool = False) -> list[Training]:
@@ -172,6 +205,8 @@ def run(trainings: Sequence[Training], jobs: int, quiet: bool = False) -> list[T
                 if console.is_terminal and not quiet:
                     live.update(progress_table(trainings), refresh=True)
         finally:
+            for one in running:
+                _terminate(one)
             for one in running:
                 _stop(one)
     return [one for one in trainings if one.state == FAILED]
@@ -230,15 +265,36 @@ def _has_ended(one: Training) -> bool:
     return True
 
 
-def _stop(one: Training) -> None:
+def _terminate(one: Training) -> None:
     assert one.process is not None
     one.process.terminate()
+
+
+def _stop(one: Training) -> None:
+    assert one.process is not None
     try:
         one.process.wait(30.0)
     except subprocess.TimeoutExpired:
         one.process.kill()
         one.process.wait()
     one.process, one.state = None, WAITING
+
+
+def interrupt_by_signals() -> None:
+    """Let SIGTERM and SIGHUP end the campaign as Ctrl-C does, so that it stops its trainings.
+
+    They are raised once, and later ones ignored while trainings stop. A signal that is ignored already stays so, as
+    under nohup.
+    """
+    numbers = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        for one in numbers:
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    for one in numbers:
+        signal.signal(one, interrupt)
 
 
 def main() -> None:
@@ -258,6 +314,8 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="say what would be trained, and train nothing")
     arguments = parser.parse_args()
     quick = arguments.quick
+    if quick and arguments.root and arguments.root.resolve() == ROOT.resolve():
+        parser.error(f"--quick trains other lengths than {ROOT} holds; name another --root")
     try:
         trainings = plan(
             arguments.campaigns,
@@ -273,6 +331,7 @@ def main() -> None:
         for one in trainings:
             console.print(f"{one.state:8}  {one.request.steps:>8}  {one.folder}", highlight=False, soft_wrap=True)
         return
+    interrupt_by_signals()
     try:
         failed = run(trainings, arguments.jobs)
     except KeyboardInterrupt:

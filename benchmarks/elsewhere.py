@@ -24,7 +24,7 @@ from rich.progress import track
 
 from noma_semcom_agents.evaluation import ENVIRONMENT, Contender
 from noma_semcom_agents.policies import Info, Observation
-from noma_semcom_agents.roster import find_agent
+from noma_semcom_agents.roster import find_agent, spread
 from noma_semcom_benchmarks.pages import columns, make_parser, publish, run_figure
 from noma_semcom_benchmarks.sweeps import ALL, ORACLE, RANDOM, Measured, Scheme, learned, measure, reference
 from noma_semcom_benchmarks.trainings import QUICK_STEPS, SEEDS, STEPS, Point
@@ -187,13 +187,13 @@ def trained(title: str, steps: int, seed: int, path: Path) -> Trained:
     Args:
         title: Of :data:`TRAINERS`.
         steps: Environment steps.
-        seed: Of the training.
+        seed: Of the training; the library is given one far from its neighbours', as sub-environments count up from it.
         path: Of the file.
     """
     if path.is_file() and (kept := Trained.load(path)).budget == steps:
         return kept
     started = time.perf_counter()
-    layers, taken = TRAINERS[title](steps, seed)
+    layers, taken = TRAINERS[title](steps, spread(seed))
     keys = tuple(FlatObservation(gym.make(ENVIRONMENT)).slices)
     made = Trained(FlatPolicy(title, layers, keys), steps, taken, time.perf_counter() - started)
     made.save(path)

@@ -18,8 +18,10 @@ import numpy as np
 from noma_semcom_agents.evaluation import Interval
 from noma_semcom_benchmarks.campaign import ends
 from noma_semcom_benchmarks.pages import (
+    UNDECIDED,
     Claim,
     columns,
+    either,
     judge,
     judge_small,
     make_parser,
@@ -56,12 +58,15 @@ def frequent_order(acts: list[Uplinks]) -> tuple[str, float]:
 
 
 def claims(scheme: Scheme, points: dict[float, list[Uplinks]]) -> list[Claim]:
-    """The verdicts. The order changes at the first power at which the varied user is decoded first in most steps."""
+    """The verdicts. The order changes at the first power at which the varied user is decoded first in most steps.
+
+    Where there is no such power, or no lower one beside it, whatever is claimed of before and after cannot be told.
+    """
     powers, acts = list(points), list(points.values())
     name, last = f"SU-{VARIED + 1}", len(powers) - 1
     places = [sample_of(scheme, [one.place[..., VARIED].astype(float) for one in some]) for some in acts]
     first = [float(np.mean([(one.place[..., VARIED] == 0).mean() for one in some])) for some in acts]
-    switch = next((i for i, share in enumerate(first) if share > 0.5), last)
+    switch = next((i for i, share in enumerate(first) if share > 0.5), None)
 
     def rise(user: int, start: int, stop: int, sign: float = 1.0) -> dict[str, Interval]:
         ends_of = [sample_of(scheme, [one.share[..., user] for one in acts[i]]) for i in (start, stop)]
@@ -70,27 +75,36 @@ def claims(scheme: Scheme, points: dict[float, list[Uplinks]]) -> list[Claim]:
     def judged(text: str, gaps: dict[str, Interval]) -> Claim:
         return judge(text, gaps, " points", 100.0)
 
-    found = [
-        judge(
-            f"{name} is decoded earlier as its power grows",
-            {f"positions from {powers[0]:g} to {powers[last]:g} dBm": (places[0] - places[last]).mean()},
+    earlier = judge(
+        f"{name} is decoded earlier as its power grows",
+        {f"positions from {powers[0]:g} to {powers[last]:g} dBm": (places[0] - places[last]).mean()},
+    )
+    if not switch:
+        often = f"{'never' if switch is None else 'always'} decoded first"
+        seen = (
+            f"{often}: in {first[0]:.0%} of the steps at {powers[0]:g} dBm, {first[last]:.0%} at {powers[last]:g} dBm"
         )
-    ]
+        text = f"{name} and the others select otherwise before, where and after the order changes"
+        return [earlier, Claim(text, UNDECIDED, seen)]
     change = f"first in {first[switch]:.0%} of the steps at {powers[switch]:g} dBm"
-    if switch > 0:
-        found.append(
-            judged(f"before the order changes, {name} selects more with more power", rise(VARIED, 0, switch - 1))
+    fall = judged(f"where the order changes, {name} selects less", rise(VARIED, switch - 1, switch, -1.0))
+    after = f"after it, {name} selects more again with more power"
+    found = [
+        earlier,
+        judged(f"before the order changes, {name} selects more with more power", rise(VARIED, 0, switch - 1)),
+        Claim(fall.text, fall.verdict, f"{fall.numbers}; {change}"),
+        judged(after, rise(VARIED, switch, last)) if switch < last else Claim(after, UNDECIDED, f"{change}, the last"),
+    ]
+    one, other = (user for user in range(len(DISTANCES_M)) if user != VARIED)
+    start = switch if switch < last else 0
+    ways = [
+        (
+            judged(f"SU-{more + 1} more", rise(more, start, last)),
+            judge_small(f"SU-{same + 1} the same", rise(same, 0, last), STEADY, " points", 100.0),
         )
-        fall = judged(f"where the order changes, {name} selects less", rise(VARIED, switch - 1, switch, -1.0))
-        found.append(Claim(fall.text, fall.verdict, f"{fall.numbers}; {change}"))
-    if switch < last:
-        found.append(judged(f"after it, {name} selects more again with more power", rise(VARIED, switch, last)))
-    others = [user for user in range(len(DISTANCES_M)) if user != VARIED]
-    for user in others:
-        found.append(judged(f"SU-{user + 1} selects more in the end", rise(user, switch if switch < last else 0, last)))
-    for user in others:
-        whole = rise(user, 0, last)
-        found.append(judge_small(f"SU-{user + 1} selects the same throughout", whole, STEADY, " points", 100.0))
+        for more, same in ((one, other), (other, one))
+    ]
+    found.append(either("one of the others selects more in the end, and one the same throughout", ways))
     return found
 
 

@@ -3,14 +3,19 @@
     python -m noma_semcom_benchmarks.fig06 --page docs/figures.md
 
 Reads IM-PPO's trainings of the campaign "main"; no policy is retrained, since nothing that it sees depends on them.
-Each test image is drawn as often as it comes in the evaluation episodes, with what each run selects there; the same
-(image, selection) is recovered once for each number of steps and diffusion seed.
+Recovering is what takes time, a number of steps at a time: so a few runs and a few distinct test images are drawn, each
+image in one evaluation episode, with what each run selects for it there. LPIPS is kept in ROOT/fig06, by number of
+steps, diffusion seeds, models and images, so that what was cut off goes on and a second call recovers nothing again.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -31,34 +36,46 @@ from noma_semcom_benchmarks.pages import (
 from noma_semcom_benchmarks.sweeps import ALL, COLOURS, JTSC, Sample, Scheme, learned, single, uplinks_of
 from noma_semcom_benchmarks.trainings import Point
 from noma_semcom_env import RecoveryTable, load_table
+from noma_semcom_env.archives import read_arrays, write_arrays
 from noma_semcom_env.recovery.perceptual import PerceptualDistance
 from noma_semcom_env.recovery.pipeline import load_recovery
 from noma_semcom_env.recovery.subsets import subset_members
+from noma_semcom_env.recovery.tabulate import Recipe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-STEPS: Final = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20)
+STEPS: Final = (1, 2, 3, 5, 8, 12, 20)
 QUICK_STEPS: Final = (1, 3, 5)
+QUICK_IMAGES: Final = 4
 SHOWN: Final = (1, 2, 5, 20)
 STABLE_FROM: Final = 5
 """The paper: JTSC is more stable beyond five denoising steps."""
 
 EPISODES: Final = 48
+DRAWN_RUNS: Final = 5
+DRAWN_IMAGES: Final = 24
+"""At most so many; with 51 denoising steps and two diffusion seeds a pair takes 102, of about 0.033 s on one core."""
+
+DIFFUSION_SEEDS: Final = 2
 PICTURES: Final = 3
+FOLDER: Final = "fig06"
+_AT_ONCE: Final = 16
 
 
 class Recoveries:
-    """LPIPS of (image, subset) pairs, each computed once for a number of steps.
+    """LPIPS of (image, subset) pairs, each computed once for a number of steps and kept in a folder.
 
     Args:
-        table: Whose images and features they are.
+        table: Whose images and features they are, read from a file.
         seeds: Diffusion seeds that LPIPS is averaged over.
+        folder: Where it is kept.
     """
 
-    def __init__(self, table: RecoveryTable, seeds: Sequence[int]) -> None:
+    def __init__(self, table: RecoveryTable, seeds: Sequence[int], folder: Path) -> None:
         self.table = table
         self.seeds = tuple(seeds)
+        self.folder = folder
         self._distance = PerceptualDistance()
 
     def lpips(self, images: np.ndarray, subsets: np.ndarray, steps: int) -> np.ndarray:
@@ -73,10 +90,33 @@ class Recoveries:
             (...).
         """
         pairs, index = np.unique(np.stack([images.ravel(), subsets.ravel()], axis=1), axis=0, return_inverse=True)
-        features, raw, selection = self._of(pairs)
-        values = load_recovery("street", steps).distances(features, raw, selection, self.seeds, self._distance)
-        found: np.ndarray = values.mean(axis=1)[index.ravel()].reshape(images.shape)
+        path = self.path(steps)
+        known: dict[tuple[int, int], float] = {}
+        if path.is_file():
+            kept = read_arrays(path)
+            known = {(int(a), int(b)): float(value) for (a, b), value in zip(kept["pairs"], kept["lpips"], strict=True)}
+        lacking = np.array([pair for pair in pairs.tolist() if tuple(pair) not in known], dtype=np.int64)
+        for start in range(0, len(lacking), _AT_ONCE):
+            some = lacking[start : start + _AT_ONCE]
+            features, raw, selection = self._of(some)
+            values = load_recovery("street", steps).distances(features, raw, selection, self.seeds, self._distance)
+            known |= {(a, b): float(value) for (a, b), value in zip(some.tolist(), values.mean(axis=1), strict=True)}
+            write_arrays(path, {"pairs": np.array(list(known)), "lpips": np.array(list(known.values()))})
+        found: np.ndarray = np.array([known[a, b] for a, b in pairs.tolist()])[index.ravel()].reshape(images.shape)
         return found
+
+    def path(self, steps: int) -> Path:
+        """The file of a number of steps; its name tells models, seeds and images apart.
+
+        Raises:
+            ValueError: If the table was read from no file.
+        """
+        if self.table.path is None:
+            raise ValueError("the table was read from no file, so that nothing says which images are meant; save it")
+        origin = Recipe("street", steps, self.seeds).provenance()
+        total = hashlib.sha256(json.dumps(origin, sort_keys=True).encode())
+        total.update(self.table.path.read_bytes())
+        return self.folder / f"steps-{steps}-{total.hexdigest()[:16]}.npz"
 
     def pictures(self, pairs: np.ndarray, steps: int) -> np.ndarray:
         """(n, H, W, 3) uint8 recoveries of pairs (n, 2) with the first seed."""
@@ -86,6 +126,33 @@ class Recoveries:
     def _of(self, pairs: np.ndarray) -> tuple[list[Any], np.ndarray, np.ndarray]:
         features = [self.table.features[row] for row in pairs[:, 0]]
         return features, self.table.images[pairs[:, 0]], subset_members(pairs[:, 1], self.table.width)
+
+
+def draw_cells(images: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """Cells of an array that hold distinct images, drawn at random.
+
+    Args:
+        images: (E, K) int, the image of each user in each episode.
+        count: At most so many are drawn.
+        seed: Of the draw.
+
+    Returns:
+        (n, 2) rows and columns.
+    """
+    order = np.random.default_rng(seed).permutation(images.size)
+    first = np.sort(np.unique(images.ravel()[order], return_index=True)[1])[:count]
+    return np.stack(np.unravel_index(order[first], images.shape), axis=1)
+
+
+def draw_runs(scheme: Scheme, count: int, seed: int = 0) -> Scheme:
+    """At most so many of a scheme's runs, drawn at random."""
+    names = list(scheme.contenders)
+    kept = sorted(np.random.default_rng(seed).permutation(names)[:count].tolist())
+    return replace(
+        scheme,
+        contenders={one: scheme.contenders[one] for one in kept},
+        runs={one: scheme.runs[one] for one in kept},
+    )
 
 
 def claims(values: dict[str, dict[int, Sample]]) -> list[Claim]:
@@ -147,42 +214,45 @@ def draw(
 
 def make(arguments: argparse.Namespace) -> None:
     """Recover, draw and publish."""
-    scheme = learned(JTSC, Point("im-ppo"), arguments.root, "main", arguments.quick)
+    scheme = draw_runs(learned(JTSC, Point("im-ppo"), arguments.root, "main", arguments.quick), DRAWN_RUNS)
     everything: Scheme = single(ALL, Contender(AllSelection(), {"prune": False}))
     knobs = {"images": arguments.images, "episode_length": 1}
     acts = {one.name: uplinks_of(one, knobs, arguments.episodes) for one in (scheme, everything)}
     seeds = {one.name: one.seeds for one in (scheme, everything)}
-    recoveries = Recoveries(load_table(arguments.images), range(1 if arguments.quick else arguments.seeds))
+    faced = acts[JTSC][0].image_index[:, 0]
+    row, column = draw_cells(faced, QUICK_IMAGES if arguments.quick else arguments.drawn).T
+    images = faced[row, column]
+    subsets = {name: np.stack([one.subset[row, 0, column] for one in some]) for name, some in acts.items()}
+    number = 1 if arguments.quick else arguments.seeds
+    recoveries = Recoveries(load_table(arguments.images), range(number), arguments.root / FOLDER)
     values: dict[str, dict[int, Sample]] = {name: {} for name in acts}
     counts = QUICK_STEPS if arguments.quick else STEPS
     for steps in track(counts, "denoising steps", disable=arguments.quick):
-        images, subsets = (
-            np.stack([getattr(a, n)[:, 0] for some in acts.values() for a in some]) for n in ("image_index", "subset")
-        )
-        lpips = recoveries.lpips(images, subsets, steps).mean(axis=-1)
-        start = 0
-        for name, some in acts.items():
-            values[name][steps] = Sample(lpips[start : start + len(some)], seeds[name])
-            start += len(some)
+        together = np.concatenate(list(subsets.values()))
+        lpips = recoveries.lpips(np.broadcast_to(images, together.shape), together, steps)
+        for name, part in zip(subsets, np.split(lpips, [len(subsets[JTSC])]), strict=True):
+            values[name][steps] = Sample(part, seeds[name])
     rows = [
         {"denoising_steps": steps, "scheme": name, "runs": len(seeds[name]) or None, **columns("lpips", one.mean())}
         for name, by_steps in values.items()
         for steps, one in by_steps.items()
     ]
-    first = acts[JTSC][0].image_index[:, 0, 0]
-    episodes = np.sort(np.unique(first, return_index=True)[1])[:PICTURES]
-    pairs = {
-        name: np.stack([some[0].image_index[episodes, 0, 0], some[0].subset[episodes, 0, 0]], axis=1)
-        for name, some in acts.items()
-    }
+    pairs = {name: np.stack([images, some[0]], axis=1)[:PICTURES] for name, some in subsets.items()}
     figure = draw(recoveries, values, pairs, counts if arguments.quick else SHOWN)
-    publish("fig06", arguments, rows, claims(values), figure, len(scheme.runs))
+    note = (
+        f"{len(images)} distinct images drawn from those of {len(faced)} evaluation episodes, what each of "
+        f"{len(scheme.runs)} runs selects for them there, {number} diffusion seed{'s' if number > 1 else ''}."
+    )
+    publish("fig06", arguments, rows, claims(values), figure, len(scheme.runs), notes=[note])
 
 
 def main() -> None:
     """Draw the figure."""
     parser = make_parser(__doc__, EPISODES)
-    parser.add_argument("--seeds", type=int, default=4, help="diffusion seeds that LPIPS is averaged over")
+    parser.add_argument(
+        "--seeds", type=int, default=DIFFUSION_SEEDS, help="diffusion seeds that LPIPS is averaged over"
+    )
+    parser.add_argument("--drawn", type=int, default=DRAWN_IMAGES, help="distinct images to recover")
     run_figure(make, parser, EPISODES)
 
 

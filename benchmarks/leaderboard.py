@@ -3,7 +3,8 @@
     python -m noma_semcom_benchmarks.leaderboard --page docs/leaderboard.md
     python -m noma_semcom_benchmarks.leaderboard --policy my_agent:MyPolicy
 
-Agents appear where trainings of the campaign "families" exist. References are fitted here, on policy-training images:
+Agents appear where trainings of the campaigns "main", "location" (the default family) and "families" (the others)
+exist; those that do not are named below the table. References are fitted here, on policy-training images:
 the predictor and LinUCB once, on the default task, since a model of an image's LPIPS knows nothing of users; the greedy
 reference on each task. The set network is the bundled one, unless it is to be trained anew. Every row of a family meets
 the same test episodes.
@@ -21,46 +22,58 @@ from typing import Any, Final
 import numpy as np
 
 from noma_semcom_agents.evaluation import Contender, Record, make_oracle, rollout
-from noma_semcom_agents.lineup import EVALUATION_SEED
+from noma_semcom_agents.lineup import EVALUATION_SEED, PREDICTOR
 from noma_semcom_agents.references import NEAR_FIRST, UNPRUNED
 from noma_semcom_agents.roster import find_agent
 from noma_semcom_agents.runs import read_record
 from noma_semcom_agents.schemes import NoSelection
-from noma_semcom_agents.statistics import regret_interval, stratified_interval
-from noma_semcom_benchmarks.pages import columns, make_parser, publish, run_figure
+from noma_semcom_agents.statistics import regret_interval, together_interval
+from noma_semcom_benchmarks.pages import Claim, columns, judge, make_parser, publish, run_figure
 from noma_semcom_benchmarks.references import Entry, References
-from noma_semcom_benchmarks.sweeps import Measured, Scheme, learned_if_any, measure, train_quickly
+from noma_semcom_benchmarks.sweeps import LOCATION, ORACLE, Measured, Scheme, learned_if_any, measure, train_quickly
 from noma_semcom_benchmarks.trainings import AGENTS, FAMILIES, Point, swept
+from noma_semcom_env.actions import MODEL_FREE
 
-IDS: Final = {"im-ppo": "NomaSemCom", "m-ppo": "NomaSemComUnpruned", "plain-ppo": "NomaSemComModelFree"}
+DEFAULT: Final = next(iter(FAMILIES))
+"""The default scenario's family."""
+
+BORROWED: Final = f"{LOCATION} (policy of IM-PPO)"
 FORMS: Final = ("pruned", "near first", "pruned, near first")
 """Restricted oracles that stand beside the oracle."""
 
 
-def trained(knobs: Mapping[str, Any], root: Path, quick: bool) -> list[Entry]:
-    """Agents whose trainings exist for a family, Location-Decoding among them.
+def trained(knobs: Mapping[str, Any], root: Path, quick: bool) -> tuple[list[Entry], dict[str, str]]:
+    """Agents whose trainings exist for a family, Location-Decoding among them, and those that are missing.
 
     Args:
         knobs: Of the family.
         root: Folder of the campaigns.
         quick: Train IM-PPO over few steps if there is none.
+
+    Returns:
+        The entries, and the campaign that trains it by the title of what is missing.
     """
     point = swept if knobs else Point
     if quick:
         train_quickly(point("im-ppo", knobs), root)
-    entries = []
+    main, near = ("families", "families") if knobs else ("main", "location")
+    entries, missing = [], {}
     for name in AGENTS:
-        for scheme in learned_if_any(find_agent(name).title, point(name, knobs), root, "families"):
+        title = find_agent(name).title
+        found = learned_if_any(title, point(name, knobs), root, main)
+        if not found:
+            missing[title] = main
+        for scheme in found:
             entries.append(_entry(scheme, scheme.name))
             if name == "im-ppo":
-                near = {
+                other = {
                     seed: Contender(one.policy, {**one.knobs, **NEAR_FIRST}) for seed, one in scheme.contenders.items()
                 }
-                title = "Location-Decoding (policy of IM-PPO)"
-                entries.append(_entry(Scheme(title, near, scheme.runs), title))
-    for own in learned_if_any("Location-Decoding", point("im-ppo", {**knobs, **NEAR_FIRST}), root, "families"):
-        entries.append(_entry(own, own.name))
-    return entries
+                entries.append(_entry(Scheme(BORROWED, other, scheme.runs), BORROWED))
+    found = learned_if_any(LOCATION, point("im-ppo", {**knobs, **NEAR_FIRST}), root, near)
+    if not found:
+        missing[LOCATION] = near
+    return [*entries, *(_entry(own, own.name) for own in found)], missing
 
 
 def _entry(scheme: Scheme, name: str) -> Entry:
@@ -99,7 +112,7 @@ def load_policy(place: str) -> Entry:
 
 def family_rows(
     family: str, entries: Sequence[Entry], images: str, episodes: int
-) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+) -> tuple[list[dict[str, Any]], Measured]:
     """Evaluate the entries of one family.
 
     Args:
@@ -109,7 +122,7 @@ def family_rows(
         episodes: Evaluation episodes.
 
     Returns:
-        The rows by rising regret, and by name the regret (R,) of each run.
+        The rows by rising regret, and what they were made of, restricted oracles among the records.
     """
     knobs = {**FAMILIES[family], "images": images}
     schemes = [
@@ -118,26 +131,42 @@ def family_rows(
     ]
     measured = measure(schemes, knobs, episodes)
     for form in FORMS:
-        if f"Oracle ({form})" not in measured.evaluation.records:
-            measured.evaluation.records[f"Oracle ({form})"] = _restricted(knobs, episodes, form)
-    rows, regrets = [], {}
-    best = measured.evaluation.objective.mean(axis=1)
-    for entry in [*entries, Entry("Oracle", {}), *(Entry(f"Oracle ({form})", {}) for form in FORMS)]:
-        missed = measured.sample(entry.name, "objective").values - best
-        regrets[entry.name] = missed.mean(axis=1) / best.mean()
-        rows.append(_row(family, entry, measured, missed, best))
+        if f"{ORACLE} ({form})" not in measured.evaluation.records:
+            measured.evaluation.records[f"{ORACLE} ({form})"] = _restricted(knobs, episodes, form)
+    rows = []
+    for entry in [*entries, Entry(ORACLE, {}), *(Entry(f"{ORACLE} ({form})", {}) for form in FORMS)]:
+        rows.append(_row(family, entry, measured, *missed(measured, entry.name)))
     rows.sort(key=lambda row: row["regret"])
-    return rows, regrets
+    return rows, measured
+
+
+def missed(measured: Measured, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """(R, E) the objective of each run beyond the oracle's, and (E,) the oracle's."""
+    best = measured.evaluation.objective.mean(axis=1)
+    return measured.sample(name, "objective").values - best, best
 
 
 def _labelled(contender: Contender, name: str, seed: int) -> Contender:
     return Contender(contender.policy, contender.knobs, name if seed < 0 else f"{name}, seed {seed}")
 
 
+def id_of(entry: Entry, family: str) -> str:
+    """The environment whose actions a row takes: all features, the pruned ones, or beams and order as well.
+
+    Args:
+        entry: Of a contender, or of an oracle, which has none and says by its name what it is restricted to.
+        family: Key of :data:`~noma_semcom_benchmarks.trainings.FAMILIES`.
+    """
+    own = next(iter(entry.contenders.values())).knobs if entry.contenders else {"prune": "pruned" in entry.name}
+    if own.get("transmission") == MODEL_FREE:
+        name = "NomaSemComModelFree"
+    else:
+        name = "NomaSemCom" if own.get("prune", True) else "NomaSemComUnpruned"
+    return f"{name}{'' if family == DEFAULT else f'-{family}'}-v0"
+
+
 def _row(family: str, entry: Entry, measured: Measured, missed: np.ndarray, best: np.ndarray) -> dict[str, Any]:
-    agent = next((name for name in IDS if entry.name == find_agent(name).title), None)
-    suffix = "" if family == next(iter(FAMILIES)) else f"-{family}"
-    row: dict[str, Any] = {"family": family, "id": f"{IDS[agent or 'm-ppo']}{suffix}-v0", "who": entry.name}
+    row: dict[str, Any] = {"family": family, "id": id_of(entry, family), "who": entry.name}
     row["runs"] = sum(seed >= 0 for seed in entry.contenders) or None
     row |= columns("regret", regret_interval(missed, best))
     for name, factor in (("reward", 1.0), ("lpips", 1.0), ("latency_s", 1e3), ("share", 1.0)):
@@ -166,35 +195,59 @@ def _restricted(knobs: Mapping[str, Any], episodes: int, form: str) -> Record:
     )
 
 
-def together(regrets: Mapping[str, Mapping[str, np.ndarray]]) -> list[dict[str, Any]]:
-    """One line for everyone who is in every family: regret over all of them, runs drawn within each."""
+def together(families: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) -> list[dict[str, Any]]:
+    """One line for everyone who is in every family: the mean over families of the regret on each.
+
+    Args:
+        families: Family to name to what :func:`missed` gives.
+    """
     rows = []
-    for name in next(iter(regrets.values())):
-        scores = [one[name] for one in regrets.values() if name in one]
-        if len(scores) < len(regrets) or name == "Oracle":
+    for name in next(iter(families.values())):
+        tasks = [one[name] for one in families.values() if name in one]
+        if len(tasks) < len(families) or name == ORACLE:
             continue
-        least = min(len(one) for one in scores)
-        interval = stratified_interval(np.stack([one[:least] for one in scores], axis=1))
-        rows.append({"who": name, "runs": least, "families": len(scores), **columns("regret", interval)})
+        least = min(len(one) for one, _ in tasks)
+        interval = together_interval(tasks)
+        rows.append({"who": name, "runs": least, "families": len(tasks), **columns("regret", interval)})
     return sorted(rows, key=lambda row: float(row["regret"]))
+
+
+def claims(measured: Measured) -> list[Claim]:
+    """The protocol's second claim, where both are among the rows of the default family."""
+    agent = find_agent("im-ppo").title
+    if not {agent, PREDICTOR} <= measured.schemes.keys():
+        return []
+    gap = measured.sample(agent, "reward") - measured.sample(PREDICTOR, "reward")
+    text = f"(ours) {agent}'s regret on test images is not above the fitted predictor's"
+    return [judge(text, {f"reward less the predictor's, {DEFAULT}": gap.mean()})]
 
 
 def make(arguments: argparse.Namespace) -> None:
     """Evaluate and publish."""
     references = References(arguments.quick, arguments.set_network, arguments.seeds, arguments.retrain)
     own = [load_policy(place) for place in arguments.policy]
-    rows, regrets = [], {}
+    rows, found, notes, verdicts = [], {}, [], []
     for family in arguments.families:
         knobs = FAMILIES[family]
-        entries = [*trained(knobs, arguments.root, arguments.quick), *own]
+        agents, missing = trained(knobs, arguments.root, arguments.quick)
+        if missing:
+            train = " ".join(dict.fromkeys(missing.values()))
+            notes.append(
+                f"Without runs in {family}: {', '.join(missing)}; train them with "
+                f"`python -m noma_semcom_benchmarks.campaign {train}`."
+            )
+        entries = [*agents, *own]
         if not arguments.no_references:
             entries += references.of(knobs)
-        found, regrets[family] = family_rows(family, entries, arguments.images, arguments.episodes)
-        rows += found
-    if len(regrets) > 1:
-        publish("leaderboard-together", arguments, together(regrets))
+        some, measured = family_rows(family, entries, arguments.images, arguments.episodes)
+        rows += some
+        found[family] = {row["who"]: missed(measured, row["who"]) for row in some}
+        if family == DEFAULT:
+            verdicts = claims(measured)
+    if len(found) > 1:
+        publish("leaderboard-together", arguments, together(found))
     least = min((row["runs"] for row in rows if row["runs"]), default=None)
-    publish("leaderboard", arguments, rows, runs=least, table=[_short(row) for row in rows])
+    publish("leaderboard", arguments, rows, verdicts, runs=least, table=[_short(row) for row in rows], notes=notes)
 
 
 def _short(row: Mapping[str, Any]) -> dict[str, Any]:

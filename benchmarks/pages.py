@@ -15,6 +15,7 @@ import numpy as np
 from noma_semcom_agents.evaluation import Interval
 from noma_semcom_agents.provenance import git_state, versions, write_json
 from noma_semcom_agents.report import make_console, write_rows
+from noma_semcom_agents.statistics import Estimate, student_interval
 from noma_semcom_benchmarks.trainings import LEAST_SEEDS, QUICK_ROOT, ROOT, MissingRuns
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ class Claim:
 def judge(text: str, gaps: Mapping[str, Interval], unit: str = "", factor: float = 1.0) -> Claim:
     """Judge a claim by intervals that lie above 0 where it holds.
 
-    It agrees if all of them do, does not agree if any lies below 0, and cannot be told otherwise.
+    It agrees if all of them do, does not agree if any lies below 0, and cannot be told otherwise. Where an interval
+    draws fewer than :data:`~noma_semcom_benchmarks.trainings.LEAST_SEEDS` runs, Student's over these must lie on the
+    same side.
 
     Args:
         text: The claim.
@@ -54,31 +57,76 @@ def judge(text: str, gaps: Mapping[str, Interval], unit: str = "", factor: float
         unit: Of the numbers shown.
         factor: That the numbers shown are multiplied by.
     """
-    if all(one.low > 0.0 for one in gaps.values()):
+    bounds = [_bounds(one) for one in gaps.values()]
+    if all(low > 0.0 for low, _ in bounds):
         verdict = AGREES
-    elif any(one.high < 0.0 for one in gaps.values()):
+    elif any(high < 0.0 for _, high in bounds):
         verdict = DIFFERS
     else:
         verdict = UNDECIDED
-    return Claim(text, verdict, "; ".join(f"{where}: {show(one, unit, factor)}" for where, one in gaps.items()))
+    return Claim(text, verdict, _numbers(gaps, unit, factor))
 
 
 def judge_small(text: str, gaps: Mapping[str, Interval], margin: float, unit: str = "", factor: float = 1.0) -> Claim:
-    """Judge a claim that something is small: it agrees if every interval lies within the margin around 0."""
-    if all(-margin < one.low and one.high < margin for one in gaps.values()):
+    """Judge a claim that something is small: it agrees if every interval lies within the margin around 0.
+
+    Few runs are treated as by :func:`judge`.
+    """
+    bounds = [_bounds(one) for one in gaps.values()]
+    if all(-margin < low and high < margin for low, high in bounds):
         verdict = AGREES
-    elif any(one.low > margin or one.high < -margin for one in gaps.values()):
+    elif any(low > margin or high < -margin for low, high in bounds):
         verdict = DIFFERS
     else:
         verdict = UNDECIDED
-    numbers = "; ".join(f"{where}: {show(one, unit, factor)}" for where, one in gaps.items())
-    return Claim(text, verdict, f"{numbers} (margin {factor * margin:.3g}{unit})")
+    return Claim(text, verdict, f"{_numbers(gaps, unit, factor)} (margin {factor * margin:.3g}{unit})")
 
 
-def show(one: Interval, unit: str = "", factor: float = 1.0) -> str:
-    """An estimate with its interval."""
-    value, low, high = (factor * number for number in (one.value, one.low, one.high))
-    return f"{value:.3g}{unit} ({min(low, high):.3g} to {max(low, high):.3g})"
+def either(text: str, ways: Sequence[Sequence[Claim]]) -> Claim:
+    """Join claims into one that holds if all claims of some way do.
+
+    It agrees if some way's claims all agree, does not agree if each way has one that does not, and cannot be told
+    otherwise.
+
+    Args:
+        text: The joint claim.
+        ways: The claims of each way.
+    """
+    if any(all(one.verdict == AGREES for one in way) for way in ways):
+        verdict = AGREES
+    elif all(any(one.verdict == DIFFERS for one in way) for way in ways):
+        verdict = DIFFERS
+    else:
+        verdict = UNDECIDED
+    parts = dict.fromkeys(f"{one.text}: {one.verdict}, {one.numbers}" for way in ways for one in way)
+    return Claim(text, verdict, "; ".join(parts))
+
+
+def _over_runs(one: Interval) -> Interval | None:
+    """Student's interval over an estimate's runs, where they are too few for the estimate's own to be trusted."""
+    by_run = one.by_run if isinstance(one, Estimate) else ()
+    return student_interval(by_run) if 0 < len(by_run) < LEAST_SEEDS else None
+
+
+def _bounds(one: Interval) -> tuple[float, float]:
+    """What a verdict goes by: the interval, widened to Student's over the runs where they are few."""
+    other = _over_runs(one) or one
+    # Unlike min and max, these keep a NaN, which then decides nothing.
+    return float(np.minimum(one.low, other.low)), float(np.maximum(one.high, other.high))
+
+
+def _numbers(gaps: Mapping[str, Interval], unit: str, factor: float) -> str:
+    parts = []
+    for where, one in gaps.items():
+        other = _over_runs(one)
+        among = f"; Student's t {_ends(other, factor)}" if other and np.isfinite(other.low) else ""
+        parts.append(f"{where}: {factor * one.value:.3g}{unit} ({_ends(one, factor)}{among})")
+    return "; ".join(parts)
+
+
+def _ends(one: Interval, factor: float) -> str:
+    low, high = sorted((factor * one.low, factor * one.high))
+    return f"{low:.3g} to {high:.3g}"
 
 
 def columns(name: str, one: Interval) -> dict[str, float]:
@@ -122,6 +170,10 @@ def read_arguments(parser: argparse.ArgumentParser, episodes: int = EPISODES) ->
     arguments.output = arguments.output or (QUICK_FOLDER if arguments.quick else FOLDER)
     if arguments.quick and arguments.page:
         parser.error("--page takes over no numbers of a --quick run; leave out one of the two")
+    if arguments.quick and arguments.root.resolve() == ROOT.resolve():
+        parser.error(
+            f"--quick trains in the --root that it is given, and {ROOT} is that of the real runs; name another"
+        )
     return arguments
 
 
@@ -144,6 +196,7 @@ def publish(
     figure: Figure | None = None,
     runs: int | None = None,
     table: Sequence[Mapping[str, Any]] | None = None,
+    notes: Sequence[str] = (),
 ) -> None:
     """Write NAME.csv, NAME.png, NAME-claims.csv and NAME.json, print the tables, and put them into a page if asked to.
 
@@ -155,6 +208,7 @@ def publish(
         figure: The picture.
         runs: Least number of runs behind any point; None if there are none.
         table: Rows that are printed and written as NAME-table.csv instead of the data, where that is long.
+        notes: Paragraphs below the tables.
     """
     folder: Path = arguments.output
     folder.mkdir(parents=True, exist_ok=True)
@@ -175,9 +229,12 @@ def publish(
             [{"the paper's claim": c.text, "here": c.verdict, "numbers": c.numbers} for c in claims]
         )
     if runs is not None and runs < LEAST_SEEDS:
+        count = f"{runs} run{'s' if runs > 1 else ''}"
         text += (
-            f"\n\n{runs} run{'s' if runs > 1 else ''} at some point: fewer than {LEAST_SEEDS}, no published numbers."
+            f"\n\n{count} at some point: intervals over so few runs are too short; verdicts also need Student's t over "
+            "runs."
         )
+    text += "".join(f"\n\n{note}" for note in notes)
     if arguments.quick:
         text += "\n\nA quick run: its numbers mean nothing."
     console = make_console()

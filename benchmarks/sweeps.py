@@ -15,10 +15,21 @@ from typing import Any, Final
 import gymnasium as gym
 import numpy as np
 
-from noma_semcom_agents.evaluation import ENVIRONMENT, Contender, Evaluation, Interval, Knobs, Record, evaluate
+from noma_semcom_agents.evaluation import (
+    ENVIRONMENT,
+    Contender,
+    Evaluation,
+    Interval,
+    Knobs,
+    Record,
+    evaluate,
+    full_table,
+    rollout,
+)
 from noma_semcom_agents.lineup import EVALUATION_SEED, REFERENCES, Run
+from noma_semcom_agents.schemes import NoSelection
 from noma_semcom_agents.statistics import crossed_interval, interquartile_mean, regret_interval
-from noma_semcom_benchmarks.campaign import Training, train_here
+from noma_semcom_benchmarks.campaign import FINISHED, Training, state_of, train_here
 from noma_semcom_benchmarks.trainings import QUICK_STEPS, MissingRuns, Point, finished_runs
 from noma_semcom_env import Scenario
 from noma_semcom_env.recovery.subsets import subset_numbers
@@ -45,13 +56,17 @@ class Sample:
     seeds: tuple[int, ...] = ()
 
     def mean(self) -> Interval:
-        """Interquartile mean over runs of the mean over episodes; its interval draws both anew."""
+        """Interquartile mean over runs of the mean over episodes; its interval draws both anew.
+
+        It is an :class:`~noma_semcom_agents.statistics.Estimate` with a number for each run, if there are any.
+        """
 
         def statistic(run: np.ndarray, episode: np.ndarray) -> np.ndarray:
             return interquartile_mean(self.values[run[..., :, None], episode[..., None, :]].mean(axis=-1))
 
         runs, episodes = self.values.shape
-        return crossed_interval(statistic, runs, episodes, seed=0)
+        found = crossed_interval(statistic, runs, episodes, seed=0)
+        return found if self.seeds else replace(found, by_run=())
 
     def __sub__(self, other: Sample) -> Sample:
         """Difference by training seed and episode, over the seeds that both have.
@@ -129,10 +144,14 @@ def learned_if_any(title: str, point: Point, root: Path, campaign: str) -> list[
 
 
 def train_quickly(point: Point, root: Path) -> None:
-    """One seed over few steps, in this process, unless it is there."""
-    folder = point.folder(root, 0)
-    if not (folder / "checkpoint").is_dir():
-        train_here(Training(point, folder, point.request(0, QUICK_STEPS)))
+    """One seed over few steps, in this process, unless it is finished; a cut-off one is resumed.
+
+    Raises:
+        ValueError: If its folder holds another training.
+    """
+    one = Training(point, point.folder(root, 0), point.request(0, QUICK_STEPS))
+    if state_of(one.folder, one.request) != FINISHED:
+        train_here(one)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +211,26 @@ def measure(schemes: Sequence[Scheme], knobs: Knobs, episodes: int, seed: int = 
     contenders = [one for scheme in schemes for one in scheme.contenders.values()]
     evaluation = evaluate(contenders, knobs, episodes, seed)
     return Measured(evaluation, {one.name: one for one in schemes}, settle(Scenario.of(None, knobs)))
+
+
+def luck_of_the_draw(knobs: Knobs, episodes: int, seed: int = EVALUATION_SEED) -> Sample:
+    """How much harder than the image set the images are that episodes drew, in LPIPS.
+
+    An image counts by its mean LPIPS over all subsets of its features, which the table knows exactly, so that the
+    expectation of what is returned is 0. Numbers of users are compared over other draws of images; less this, their
+    LPIPS has the same mean and a fraction of the variance (a control variate with coefficient 1).
+
+    Args:
+        knobs: Of the environment, the image set among them.
+        episodes: E.
+        seed: Episode i is drawn from seed + i.
+
+    Returns:
+        Of one row, averaged over users and steps as LPIPS is.
+    """
+    by_image = np.nanmean(full_table(knobs)[1], axis=1)
+    _, faced = rollout(Contender(NoSelection()), knobs, episodes, seed)
+    return Sample((by_image[faced["image_index"]].mean(axis=(1, 2)) - by_image.mean())[None])
 
 
 @dataclass(frozen=True, eq=False)

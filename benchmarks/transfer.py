@@ -2,9 +2,10 @@
 
     python -m noma_semcom_benchmarks.transfer --page docs/figures.md
 
-Reads the campaigns "main" (equivariant networks), "mlp" (a plain perceptron on the same task) and, for what retraining
-would give, "users". The table of crayon drawings is made if it is missing: 12 images of the test split, two diffusion
-seeds. A perceptron has a fixed number of users, so other numbers are the equivariant networks' alone.
+Reads the campaigns "users" (equivariant networks, trained at three users over the length of a sweep's point, and for
+what retraining would give those of other numbers) and "mlp" (a plain perceptron, same task and length). The table of
+crayon drawings is made if it is missing: 12 images of the test split, two diffusion seeds. A perceptron has a fixed
+number of users, so other numbers are the equivariant networks' alone.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap, trim_mean
+from scipy.stats import bootstrap, ttest_1samp
 
 from noma_semcom_agents.statistics import (
     area_under_curve,
@@ -15,7 +15,8 @@ from noma_semcom_agents.statistics import (
     interquartile_mean,
     paired_difference,
     regret_interval,
-    stratified_interval,
+    student_interval,
+    together_interval,
 )
 
 
@@ -75,12 +76,42 @@ def test_regret_is_a_share_of_the_oracle() -> None:
     assert (one.low, one.high) == pytest.approx((0.1, 0.1))
 
 
-def test_runs_are_drawn_within_each_task() -> None:
-    scores = np.tile([0.0, 100.0], (6, 1))
-    found = stratified_interval(scores)
-    assert (found.low, found.value, found.high) == pytest.approx((50.0, 50.0, 50.0))
-    scores = np.random.default_rng(0).normal(size=(6, 3))
-    assert stratified_interval(scores).value == pytest.approx(trim_mean(scores.ravel(), 0.25))
+def test_tasks_count_alike_however_many_runs_each_has() -> None:
+    best = np.random.default_rng(0).uniform(0.5, 1.5, 40)
+    easy, hard = np.outer([0.0, 0.1, 0.1, 0.1, 0.9], best), np.outer([0.5, 0.5, 0.5], best[:30])
+    found = together_interval([(easy, best), (hard, best[:30])])
+    assert found.value == pytest.approx((0.1 + 0.5) / 2)
+    assert found.low <= found.value <= found.high
+    alone = together_interval([(easy, best)])
+    assert alone.value == pytest.approx(regret_interval(easy, best).value)
+    assert alone.high == pytest.approx(regret_interval(easy, best).high, abs=0.1)
+
+
+def test_agents_and_references_are_put_together_alike() -> None:
+    rng = np.random.default_rng(0)
+    best, noise = np.ones((3, 60)), rng.normal(0.3, 0.4, (3, 60))
+    reference = together_interval([(one[None], other) for one, other in zip(noise, best, strict=True)])
+    agent = together_interval([(np.tile(one, (5, 1)), other) for one, other in zip(noise, best, strict=True)])
+    # Five runs that do the same are as good as one: what is left is the episodes.
+    assert agent.value == pytest.approx(reference.value)
+    assert agent.high - agent.low == pytest.approx(reference.high - reference.low, rel=0.15)
+    assert reference.high - reference.low == pytest.approx(2 * 1.96 * 0.4 / np.sqrt(180), rel=0.25)
+
+
+def test_students_interval_is_scipys() -> None:
+    values = [0.3, 0.9, 0.1]
+    theirs = ttest_1samp(values, 0.0).confidence_interval(0.95)
+    ours = student_interval(values)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
+    assert (student_interval([1.0]).low, student_interval([1.0]).high) == (-np.inf, np.inf)
+
+
+def test_an_estimate_keeps_what_each_run_comes_to() -> None:
+    values = np.random.default_rng(0).normal(size=(4, 9))
+    found = crossed_interval(lambda run, e: values[run[..., :, None], e[..., None, :]].mean(axis=(-2, -1)), 4, 9, 0)
+    assert found.by_run == pytest.approx(values.mean(axis=1))
+    gap, _, _ = convergence_difference(np.array([10.0, 20.0]), np.array([60.0, np.inf]), budget=100.0)
+    assert gap.by_run == pytest.approx((0.5, 0.8))
 
 
 def test_convergence_is_for_good_or_censored() -> None:

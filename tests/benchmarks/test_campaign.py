@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -90,6 +91,93 @@ def test_an_interrupt_stops_the_processes_and_leaves_them_to_be_resumed(
         run(trainings, jobs=1, quiet=True)
     assert seen[0].returncode == -signal.SIGTERM
     assert trainings[0].state == WAITING
+
+
+def test_all_leaves_out_tuning(tmp_path: Path) -> None:
+    tuning = {one.folder for one in plan(["tuning"], None, 100, tmp_path)}
+    every = [one.folder for one in plan(["all"], None, 100, tmp_path)]
+    assert tuning
+    assert not tuning & set(every)
+    assert len(every) == len({f for name in CAMPAIGNS if name != "tuning" for f in folders(name, tmp_path)})
+    assert {one.folder for one in plan(["all", "tuning"], None, 100, tmp_path)} == tuning | set(every)
+
+
+def folders(name: str, root: Path) -> list[Path]:
+    return [one.folder for one in plan([name], None, 100, root)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_campaign_stops_its_trainings(number: signal.Signals, tmp_path: Path) -> None:
+    code = (
+        "import pathlib, sys; from noma_semcom_benchmarks import campaign;"
+        "child = 'import os, pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid()));"
+        " time.sleep(60)';"
+        "campaign.command_of = lambda one: [sys.executable, '-c', child, str(one.folder / 'pid')];"
+        "campaign.main()"
+    )
+    words = [sys.executable, "-c", code, "mlp", "--quick", "--root", str(tmp_path), "--jobs", "1"]
+    parent = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 60.0
+        while not (found := [one for one in tmp_path.glob("*/*/pid") if one.read_text()]):
+            assert parent.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        child = int(found[0].read_text())
+        os.kill(child, 0)
+        parent.send_signal(number)
+        printed, _ = parent.communicate(timeout=40.0)
+    finally:
+        parent.kill()
+    assert parent.returncode == 130
+    assert "Interrupted; the same command goes on" in printed
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        campaign.interrupt_by_signals()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # while trainings stop
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def test_a_folder_is_trained_in_by_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (one, *_) = plan(["main"], 1, 100, tmp_path)
+    calls = []
+    monkeypatch.setattr(campaign, "train_policy", lambda folder, *_, **__: calls.append(folder))
+    code = (
+        "import pathlib, sys; from noma_semcom_benchmarks.campaign import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])): print('here', flush=True); sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", code, str(one.folder)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "here\n"
+        with pytest.raises(BlockingIOError, match="another process is training in"):
+            campaign.train_here(one)
+        other.kill()  # what dies lets go
+    campaign.train_here(one)
+    assert calls == [one.folder]
+    leave_run(one, ended=True)
+    campaign.train_here(one)  # another process finished it meanwhile
+    assert calls == [one.folder]
+
+
+def test_quick_trainings_do_not_go_among_the_real_ones(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["campaign", "mlp", "--quick", "--list", "--root", str(campaign.ROOT)])
+    with pytest.raises(SystemExit):
+        campaign.main()
+    assert "name another --root" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 import pytest
 
 from noma_semcom_agents.evaluation import ENVIRONMENT, Contender
 from noma_semcom_agents.schemes import AllSelection, NoSelection, RandomSelection
+from noma_semcom_benchmarks import sweeps
+from noma_semcom_benchmarks.campaign import Training
 from noma_semcom_benchmarks.sweeps import ALL, Sample, conditional_mean, measure, reference, single, uplinks
 
 KNOBS = {"episode_length": 3}
@@ -69,3 +75,22 @@ def test_a_reference_has_one_row() -> None:
     scheme = single("x", Contender(RandomSelection()))
     assert scheme.seeds == ()
     assert next(iter(scheme.contenders.values())).name == "x"
+
+
+def test_a_quick_training_that_was_cut_off_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[Path] = []
+
+    def train(one: Training) -> None:
+        trained.append(one.folder)
+
+    monkeypatch.setattr(sweeps, "train_here", train)
+    point = sweeps.Point("im-ppo")
+    folder, request = point.folder(tmp_path, 0), point.request(0, sweeps.QUICK_STEPS)
+    (folder / "checkpoint").mkdir(parents=True)
+    for ended, times in ((None, 1), ({"steps": 1}, 1)):
+        (folder / "run.json").write_text(json.dumps({"request": asdict(request), "ended": ended}))
+        sweeps.train_quickly(point, tmp_path)
+        assert len(trained) == times
+    (folder / "run.json").write_text(json.dumps({"request": {**asdict(request), "steps": 7}, "ended": {"steps": 7}}))
+    with pytest.raises(ValueError, match="holds a training with steps=7"):
+        sweeps.train_quickly(point, tmp_path)
