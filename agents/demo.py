@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from noma_semcom_agents.pictures import Step
     from noma_semcom_agents.training import Training
 
-STEPS: Final = 300_000
+STEPS: Final = 150_000
 SECONDS: Final = 200.0
 EPISODES: Final = 256
 
@@ -63,9 +63,10 @@ def run_demo(
     runs = read_runs([folder], sets["test"])
     test = common_knobs(runs, sets["test"], knobs)
     evaluation = evaluate(contenders_of(runs, test), test, episodes, EVALUATION_SEED)
-    print_tables(evaluation, training.policy.name, console, f"{episodes} episodes of test images")
+    subject = runs[0].label
+    print_tables(evaluation, subject, console, f"{episodes} episodes of test images")
     evaluated = {"episodes": episodes, "evaluation_seed": EVALUATION_SEED, "images": sets["test"]}
-    files = write_results(evaluation, training.policy.name, folder, {**runs[0].record, "evaluation": evaluated})
+    files = write_results(evaluation, subject, folder, {**runs[0].record, "evaluation": evaluated})
     console.print("Drawing the learning curve and one transmission.")
     files += draw(training, test, folder)
     console.print(f"Done in {perf_counter() - start:.0f} s. Results:")
@@ -85,12 +86,13 @@ def draw(training: Training, test: Knobs, folder: Path) -> list[Path]:
     from noma_semcom_agents.pictures import capture_step, draw_learning_curve, draw_transmission
 
     validation, unpruned = training.validation, {"prune": False}
-    levels = {
-        "Oracle": validation.best,
+    levels = {} if np.isnan(validation.best) else {"Oracle": validation.best}
+    levels |= {
         "ALL-Selection": validation.reward(AllSelection(), unpruned),
         "Random-Selection": validation.reward(RandomSelection(), unpruned),
-        "Location-Decoding": validation.reward(training.policy, {"transmission": "distance"}),
     }
+    if validation.knobs.get("access", "noma") == "noma":
+        levels["Location-Decoding"] = validation.reward(training.policy, {"transmission": "distance"})
     curve, picture = folder / "learning_curve.png", folder / "transmission.png"
     draw_learning_curve(training.curve, levels, curve, training.policy.name)
     step = capture_step(Contender(training.policy), test, EVALUATION_SEED)

@@ -17,7 +17,7 @@ import numpy as np
 import noma_semcom_env  # noqa: F401  (registers the environments)
 from noma_semcom_agents.oracle import Oracle
 from noma_semcom_agents.policies import Policy
-from noma_semcom_agents.search import Optimum
+from noma_semcom_agents.search import NotSearchable, Optimum, check_searchable
 
 if TYPE_CHECKING:
     from noma_semcom_env.features import FeatureBank
@@ -98,21 +98,23 @@ class Evaluation:
     """Records of every contender and of the oracle over the same episodes.
 
     Attributes:
-        records: By name, the contenders in their order, then ``Oracle`` and ``Oracle (pruned)``.
-        objective: (E, T) the oracle's objective over unpruned features, the reference of every regret.
+        records: By name, the contenders in their order, then ``Oracle`` and ``Oracle (pruned)`` if there is one.
+        objective: (E, T) the oracle's objective over unpruned features, the reference of every regret; NaN without one.
         seed: Seed of the bootstrap.
+        no_oracle: Why there is no oracle; empty if there is one.
     """
 
     records: dict[str, Record]
     objective: np.ndarray
     seed: int
+    no_oracle: str = ""
 
     def summary(self, name: str) -> dict[str, Interval]:
         """Means, the latency's 95th percentile and the regret of one record.
 
         Returns:
             ``reward``, ``lpips``, ``latency_s``, ``latency_95_s``, ``share``, ``violations`` and ``regret``; the regret
-            is the mean objective above the oracle's, as a share of the oracle's.
+            is the mean objective above the oracle's, as a share of the oracle's, and NaN if there is no oracle.
         """
         return self._summaries[name]
 
@@ -144,6 +146,8 @@ class Evaluation:
 
         rows = np.arange(len(self.objective))
         value = float(statistic(rows))
+        if np.isnan(value):
+            return Interval(np.nan, np.nan, np.nan)
         if len(rows) == 1:
             return Interval(value, -np.inf, np.inf)
         result = bootstrap(
@@ -159,7 +163,7 @@ class Evaluation:
 
 
 def evaluate(contenders: Sequence[Contender], knobs: Knobs, episodes: int, seed: int) -> Evaluation:
-    """Let every contender act in the same episodes, and solve each step exactly beside them.
+    """Let every contender act in the same episodes, and solve each step exactly beside them where an oracle exists.
 
     Args:
         contenders: Who acts.
@@ -190,8 +194,11 @@ def evaluate(contenders: Sequence[Contender], knobs: Knobs, episodes: int, seed:
         if any(not np.array_equal(faced[key], seen[key]) for key in faced):
             raise ValueError(f"{one.name!r} met other draws than {names[0]!r}; comparing would be unfair")
     shape = records[names[0]].reward.shape
-    for pruned in (False, True):
-        oracle = make_oracle(knobs, pruned)
+    try:
+        oracles = [make_oracle(knobs, pruned) for pruned in (False, True)]
+    except NotSearchable as error:
+        return Evaluation(records, np.full(shape, np.nan), seed, no_oracle=str(error))
+    for oracle in oracles:
         solved = oracle.solve({key: value.reshape(-1, *value.shape[2:]) for key, value in faced.items()})
         records[oracle.name] = _oracle_record(oracle, solved, faced["image_index"], shape)
     return Evaluation(records, -records["Oracle"].reward, seed)
@@ -218,23 +225,32 @@ def make_oracle(knobs: Knobs, pruned: bool = False, near_first: bool = False) ->
     """The oracle of an environment with these keywords; the other arguments are those of :class:`Oracle`.
 
     Raises:
-        ValueError: If the environment's recovery is no full table.
+        NotSearchable: If the environment's recovery is no full table, or the search does not cover its scenario.
     """
     scenario, lpips, bank = full_table(knobs)
     return Oracle(scenario, lpips, bank, pruned, near_first)
+
+
+def check_oracle(knobs: Knobs) -> None:
+    """Refuse keywords of an environment that no oracle knows.
+
+    Raises:
+        NotSearchable: If there is none.
+    """
+    check_searchable(full_table(knobs)[0])
 
 
 def full_table(knobs: Knobs) -> tuple[Scenario, np.ndarray, FeatureBank]:
     """Scenario, LPIPS (I, 2**F) of every subset, and features of the images of an environment with these keywords.
 
     Raises:
-        ValueError: If the environment's recovery is no full table.
+        NotSearchable: If the environment's recovery is no full table.
     """
     env = gym.make(ENVIRONMENT, **knobs)
     dynamics: Any = env.unwrapped.dynamics  # type: ignore[attr-defined]
     env.close()
     if not getattr(dynamics.recovery, "is_full", hasattr(dynamics.recovery, "mean")):
-        raise ValueError("the LPIPS of every subset is needed; use recovery='table' and a full table")
+        raise NotSearchable("the LPIPS of every subset is needed; use recovery='table' and a full table")
     return dynamics.scenario, dynamics.recovery.mean, dynamics.bank
 
 

@@ -37,7 +37,9 @@ class LearnedPolicy:
 
     @classmethod
     def from_checkpoint(cls, folder: str | Path, name: str = "IM-PPO") -> LearnedPolicy:
-        """Load the policy that a training left.
+        """Load the policy from a checkpoint of RLlib, which holds pickles: only from a folder that you trust.
+
+        What a training left loads without them, by :meth:`load` from its ``policy.npz``.
 
         Args:
             folder: A checkpoint of RLlib's Algorithm, as ``Algorithm.save_to_path`` and Tune write them.
@@ -77,15 +79,20 @@ class LearnedPolicy:
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it holds no policy.
+            ValueError: If it holds no policy, or one of a network that this version does not know.
         """
         with np.load(path, allow_pickle=False) as held:
             arrays = dict(held)
         if _SETTINGS not in arrays:
             raise ValueError(f"{path} holds no policy; LearnedPolicy.save writes one")
         settings: dict[str, Any] = json.loads(str(arrays.pop(_SETTINGS)))
-        actor = make_actor(settings)
-        actor.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
+        try:
+            actor = make_actor(settings)
+            actor.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(
+                f"{path} holds a policy of another version, whose network this one does not know ({error}); train anew"
+            ) from error
         return cls(_Loaded(actor, settings), settings["name"])
 
     def act(self, observation: Observation, info: Info, rng: np.random.Generator) -> Any:

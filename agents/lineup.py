@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from noma_semcom_agents.evaluation import FAIR_KNOBS, Contender, Knobs, full_tab
 from noma_semcom_agents.quality import QualityModel, TabulatedImages
 from noma_semcom_agents.references import EPISODES, NEAR_FIRST, UNPRUNED, GreedySelection
 from noma_semcom_agents.roster import find_agent, unknown
-from noma_semcom_agents.runs import read_record
+from noma_semcom_agents.runs import load_policy, read_whole_record, steps_of_policy
 from noma_semcom_agents.schemes import AllSelection, NoSelection, RandomSelection
 from noma_semcom_agents.searching import SearchingPolicy
 from noma_semcom_env import load_table
@@ -127,21 +127,27 @@ class Run:
         return {name: value for name, value in self.record["scenario"].items() if name in FAIR_KNOBS}
 
     def contender(self) -> Contender:
-        """The policy that the run ended with, in its environment.
+        """The policy that the run ended with, or had last written, in its environment.
 
         Raises:
-            FileNotFoundError: If the run has no checkpoint yet.
+            FileNotFoundError: If the run has written none yet.
+            ValueError: If it is one of another version.
         """
-        from noma_semcom_agents.learned import LearnedPolicy
-        from noma_semcom_agents.training import CHECKPOINT
+        return Contender(load_policy(self.folder), self.own_knobs, self.label)
 
-        return Contender(
-            LearnedPolicy.from_checkpoint(self.folder / CHECKPOINT, self.title), self.own_knobs, self.label
-        )
+    @property
+    def remark(self) -> str:
+        """How far the run got, if that is not as far as it was asked to; else empty."""
+        asked, there = self.record["request"]["steps"], steps_of_policy(self.folder, self.record)
+        if self.record["ended"] and there >= asked:
+            return ""
+        return f"{'ended' if self.record['ended'] else 'unfinished'} at {there} of {asked} steps"
 
 
 def read_runs(folders: Sequence[Path], images: str) -> list[Run]:
     """The runs of some folders, each with a label of its own: the agent, with seed or folder where it takes that.
+
+    The label of a run that did not get as far as it was asked to says so.
 
     Args:
         folders: Of trainings, each once.
@@ -149,11 +155,11 @@ def read_runs(folders: Sequence[Path], images: str) -> list[Run]:
 
     Raises:
         FileNotFoundError: If a folder holds no run.
-        ValueError: If one folder is named twice, the images have other labels than a run's, or two runs' scenarios
-            differ in what makes the task.
+        ValueError: If one folder is named twice, another version wrote a record, or the images have other labels than
+            a run's.
     """
     places = [folder.resolve() for folder in folders]
-    records = [read_record(folder) for folder in folders]
+    records = [read_whole_record(folder) for folder in folders]
     for place, times in Counter(places).items():
         if times > 1:
             raise ValueError(f"{place} is named {times} times; name each run once")
@@ -164,6 +170,7 @@ def read_runs(folders: Sequence[Path], images: str) -> list[Run]:
         often = {label for label, times in Counter(labels).items() if times > 1}
         labels = [new if old in often else old for old, new in zip(labels, candidates, strict=True)]
     runs = [Run(*one) for one in zip(folders, records, labels, strict=True)]
+    runs = [replace(run, label=f"{run.label} ({run.remark})") if run.remark else run for run in runs]
     known = load_table(images).labels
     for run in runs:
         if tuple(run.record["labels"]) != known:
@@ -200,7 +207,8 @@ def contenders_of(runs: Sequence[Run], knobs: Knobs, references: Sequence[str] =
         runs: At least one; their policies are loaded.
         knobs: What :func:`common_knobs` gave; fields set here hold for everyone.
         references: Names of :data:`REFERENCES`, or ``location``: each run of IM-PPO once more, under the near-first
-            order. Those that learn do so on the first run's training images.
+            order; of none where access is orthogonal, without any order. Those that learn do so on the first run's
+            training images.
 
     Raises:
         ValueError: If a reference is unknown.
@@ -213,7 +221,9 @@ def contenders_of(runs: Sequence[Run], knobs: Knobs, references: Sequence[str] =
     location = [
         Contender(one.policy, {**one.knobs, **NEAR_FIRST}, one.label.replace(run.title, "Location-Decoding", 1))
         for run, one in zip(runs, found, strict=True)
-        if run.record["agent"] == "im-ppo" and one.knobs.get("transmission") != NEAR_FIRST["transmission"]
+        if run.record["agent"] == "im-ppo"
+        and knobs.get("access", "noma") == "noma"
+        and one.knobs.get("transmission") != NEAR_FIRST["transmission"]
     ]
     for name in references:
         found += location if name == LOCATION else [_under(knobs, REFERENCES[name](training))]

@@ -9,6 +9,7 @@ import numpy as np
 from ray.rllib.callbacks.callbacks import RLlibCallback
 
 from noma_semcom_agents.oracle import Oracle
+from noma_semcom_agents.search import NotSearchable
 
 
 class TransmissionMetrics(RLlibCallback):
@@ -63,7 +64,7 @@ def make_oracle(dynamics: Any) -> Oracle | None:
         return None
     try:
         return Oracle(dynamics.scenario, recovery.mean, dynamics.bank)
-    except ValueError:
+    except NotSearchable:
         return None
 
 

@@ -25,6 +25,8 @@ COLUMNS: Final = {
 """Statistic to heading, factor and format."""
 
 _WIDTH: Final = 132
+_LONG: Final = 24
+"""Characters of a name above which it takes two lines of a table."""
 
 
 def make_console() -> Console:
@@ -46,14 +48,16 @@ def print_tables(evaluation: Evaluation, subject: str, console: Console, title: 
     """
     from rich.table import Table
 
-    table = Table(title=title, caption="below each mean its 95 % bootstrap interval over episodes")
+    caption = "below each mean its 95 % bootstrap interval over episodes"
+    table = Table(title=title, caption=f"{caption}{why_no_regret(evaluation)}")
+    columns = {key: one for key, one in COLUMNS.items() if key != "regret" or not evaluation.no_oracle}
     table.add_column("policy", no_wrap=True)
-    for heading, _, _ in COLUMNS.values():
+    for heading, _, _ in columns.values():
         table.add_column(heading, justify="right")
     for name in evaluation.records:
         summary = evaluation.summary(name)
-        cells = [_cell(summary[key], factor, form) for key, (_, factor, form) in COLUMNS.items()]
-        table.add_row(name, *cells, style="bold" if name == subject else "")
+        cells = [_cell(summary[key], factor, form) for key, (_, factor, form) in columns.items()]
+        table.add_row(folded(name), *cells, style="bold" if name == subject else "")
     console.print(table)
     paired = Table(title=f"mean reward of {subject} minus that of ..., paired by episode")
     paired.add_column("policy")
@@ -63,6 +67,16 @@ def print_tables(evaluation: Evaluation, subject: str, console: Console, title: 
     for name, gap in differences(evaluation, subject).items():
         paired.add_row(name, f"{gap.value:+.4f}", f"{gap.low:+.4f} to {gap.high:+.4f}", verdict(gap))
     console.print(paired)
+
+
+def why_no_regret(evaluation: Evaluation) -> str:
+    """The end of a caption that says why there is no regret; empty if there is one."""
+    return f"; no regret: {evaluation.no_oracle}" if evaluation.no_oracle else ""
+
+
+def folded(name: str) -> str:
+    """A name with what it has in parentheses on a line of its own, if it is a long one."""
+    return name.replace(" (", "\n(", 1) if len(name) > _LONG else name
 
 
 def differences(evaluation: Evaluation, subject: str) -> dict[str, Interval]:

@@ -52,6 +52,10 @@ _BELOW: Final = 1.0 - 3.0 * SLACK
 _NUMBERS_AT_ONCE: Final = 4_000_000
 
 
+class NotSearchable(ValueError):
+    """Steps whose optimum the search does not find: no oracle exists there, and no regret."""
+
+
 @dataclass(frozen=True)
 class Optimum:
     """The best that B steps allow.
@@ -80,7 +84,8 @@ class StepSearch:
         near_first: The order is given: the nearest user first, with MMSE beams.
 
     Raises:
-        ValueError: If ``lpips`` is no full table, or the scenario is one that the search does not cover.
+        NotSearchable: If ``lpips`` is no full table, or the scenario is one that the search does not cover.
+        ValueError: If ``near_first`` contradicts the scenario's access.
     """
 
     def __init__(
@@ -92,7 +97,9 @@ class StepSearch:
         near_first: bool = False,
     ) -> None:
         if lpips.shape != (len(bank), 1 << bank.width):
-            raise ValueError(f"lpips has shape {lpips.shape}; ({len(bank)}, 2**{bank.width}) is needed, a full table")
+            raise NotSearchable(
+                f"lpips has shape {lpips.shape}; ({len(bank)}, 2**{bank.width}) is needed, a full table"
+            )
         check_searchable(scenario, near_first)
         self.scenario = settle(scenario)
         self.width = bank.width
@@ -249,19 +256,24 @@ def check_searchable(scenario: Scenario, near_first: bool = False) -> None:
     """Refuse what the search does not cover.
 
     Raises:
-        ValueError: If the scenario, or the order that is asked for, is not covered.
+        NotSearchable: If the scenario is not covered.
+        ValueError: If the order that is asked for contradicts it.
     """
     if scenario.reward != "weighted_sum":
-        raise ValueError(f"the oracle knows reward='weighted_sum' alone, not {scenario.reward!r}")
+        raise NotSearchable(f"the oracle knows reward='weighted_sum' alone, not {scenario.reward!r}")
     known: Mapping[str, tuple[Any, str]] = {
         "sic_residual": (0.0, "rates then depend on all active users, not on those decoded later alone"),
         "backlog": (False, "steps are then no longer by themselves"),
     }
     for name, (only, because) in known.items():
         if getattr(scenario, name) != only:
-            raise ValueError(f"the oracle knows {name}={only!r} alone, not {getattr(scenario, name)!r}: {because}")
+            raise NotSearchable(f"the oracle knows {name}={only!r} alone, not {getattr(scenario, name)!r}: {because}")
+    if scenario.num_users > MAX_SET_USERS:
+        raise NotSearchable(
+            f"the oracle runs over sets of users, at most {MAX_SET_USERS} of them, not num_users={scenario.num_users}"
+        )
     if scenario.access == "fdma":
-        raise ValueError(
+        raise NotSearchable(
             "the oracle knows access='noma' and 'tdma', not 'fdma': a share of the band depends on everyone"
         )
     if scenario.access == "tdma" and near_first:

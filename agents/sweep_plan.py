@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from noma_semcom_agents.evaluation import check_oracle
 from noma_semcom_agents.roster import MODEL, Agent, find_agent, unknown
+from noma_semcom_agents.search import NotSearchable
 from noma_semcom_env import Scenario, load_table
 
 FIELD: Final = "scenario."
@@ -182,6 +184,8 @@ def make_plan(content: Any) -> Plan:
     )
     _check_search(plan, agent)
     load_table(plan.validation)
+    if plan.metric == "regret":
+        _check_regret(plan, agent)
     return plan
 
 
@@ -198,7 +202,22 @@ def corners(search: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
         if isinstance(one, Mapping):
             ((kind, values),) = one.items()
             ends = [values[0], values[1] - 1] if kind == "randint" else values
-            yield from ({name: value} for value in ends)
+        else:
+            ends = getattr(one, "categories", ())  # of tune.choice
+        yield from ({name: value} for value in ends)
+
+
+def _check_regret(plan: Plan, agent: Agent) -> None:
+    """Refuse to go by the regret where no oracle exists: no trial would be better than another."""
+    from noma_semcom_agents.training import knobs_of
+
+    fixed = {**knobs_of(str(agent.make_config().env)), **plan.scenario}
+    searched = [knobs for knobs, _, _ in map(split, corners(plan.search)) if knobs]
+    for knobs in searched or [{}]:
+        try:
+            check_oracle({**fixed, **knobs, "images": plan.validation, "image_ids": None})
+        except NotSearchable as error:
+            raise ValueError(f"metric='regret' needs an oracle: {error}; use metric: validation_reward") from error
 
 
 def _check_search(plan: Plan, agent: Agent) -> None:

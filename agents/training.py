@@ -1,7 +1,7 @@
 """Training with a progress line: reward, regret to the oracle on fixed validation episodes, time left.
 
 A training that was cut off, by SIGKILL as well, goes on from its last checkpoint. Checkpoints hold the learning curve
-up to them and take their name when they are complete.
+up to them and take their name when they are complete. With each the policy alone is renewed, a file without pickles.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from noma_semcom_agents.evaluation import Contender, Knobs, make_oracle, rollout
 from noma_semcom_agents.learned import LearnedPolicy
 from noma_semcom_agents.policies import Policy
 from noma_semcom_agents.report import make_console, write_rows
+from noma_semcom_agents.search import NotSearchable
 from noma_semcom_env.actions import MODEL_FREE
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ EVENTS: Final = "tensorboard"
 POLICY: Final = "policy.npz"
 LOOK_EVERY: Final = 8192
 """Environment steps between two looks at the greedy policy."""
-_PROGRESS: Final = "progress.json"
+PROGRESS: Final = "progress.json"
+"""In a checkpoint: the steps and seconds that it was written after."""
+ANNEALED: Final = {"lr": 0.05, "critic_lr": 0.05, "entropy_coeff": 0.0}
+"""Settings that fall over a training, to the share of them that is left at its end."""
 _SAMPLED: Final = {
     "reward": "step_reward",
     "lpips": "lpips",
@@ -59,7 +63,8 @@ class CurvePoint:
         seconds: Time since the first step.
         reward: Mean reward of a step while sampling, actions drawn by chance; NaN before the first one.
         validation_reward: Mean reward of the greedy policy on the validation episodes.
-        regret: The greedy policy's mean objective above the oracle's there, as a share of the oracle's.
+        regret: The greedy policy's mean objective above the oracle's there, as a share of the oracle's; NaN where no
+            oracle exists.
         lpips: Mean LPIPS while sampling; NaN before the first one.
         latency_s: Mean latency while sampling; NaN before the first one.
         selection_share: Share of the existing features that were sent while sampling; NaN before the first one.
@@ -121,19 +126,24 @@ class Validation:
 
     @property
     def best(self) -> float:
-        """The oracle's mean reward."""
+        """The oracle's mean reward; NaN where no oracle exists."""
         if self._best is None:
             from noma_semcom_agents.schemes import NoSelection
 
+            try:
+                oracle = make_oracle(self.knobs)
+            except NotSearchable:
+                self._best = np.nan
+                return self._best
             # What is drawn does not depend on who solves the transmission; this policy gives neither beams nor order.
             solved = {"transmission": "optimal"} if self.knobs.get("transmission") == MODEL_FREE else {}
             _, faced = rollout(Contender(NoSelection(), solved), self.knobs, self.episodes, self.seed)
             steps = {key: value.reshape(-1, *value.shape[2:]) for key, value in faced.items()}
-            self._best = -float(make_oracle(self.knobs).solve(steps).objective.mean())
+            self._best = -float(oracle.solve(steps).objective.mean())
         return self._best
 
     def regret(self, reward: float) -> float:
-        """How far a mean reward stays behind the oracle's, as a share of the oracle's objective; NaN if that is 0."""
+        """How far a mean reward stays behind the oracle's, as a share of its objective; NaN if that is 0 or unknown."""
         return (self.best - reward) / -self.best if self.best else np.nan
 
 
@@ -170,6 +180,7 @@ def train(
     look_every: int = LOOK_EVERY,
     resume: bool = False,
     save_every_s: float = 30.0,
+    on_start: Callable[[], None] | None = None,
 ) -> Training:
     """Train, look at the greedy policy now and then, and leave checkpoint, policy, learning curve and event files.
 
@@ -187,6 +198,8 @@ def train(
         look_every: Environment steps between two looks, at least 1.
         resume: Goes on from the folder's last checkpoint, which a training with the same settings must have left.
         save_every_s: Least time between two checkpoints.
+        on_start: Called before anything is written, once the algorithm is built and restored: what a configuration
+            is refused for has been refused by then.
 
     Raises:
         FileNotFoundError: If there is no checkpoint to resume from.
@@ -200,7 +213,6 @@ def train(
     if save_every_s < 0.0:
         raise ValueError(f"save_every_s={save_every_s!r} must be at least 0")
     folder = Path(output).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
     checkpoint = find_checkpoint(folder) if resume else None
     if resume and checkpoint is None:
         raise FileNotFoundError(f"{folder} holds no {CHECKPOINT}; there is nothing to resume")
@@ -210,13 +222,14 @@ def train(
     try:
         if checkpoint is not None:
             algorithm.restore_from_path(str(checkpoint))
+        if on_start is not None:
+            on_start()
+        folder.mkdir(parents=True, exist_ok=True)
         course = _Course(algorithm, folder, validation, steps, seconds, look_every, save_every_s, config.title)
         course.run(checkpoint, progress)
     finally:
         algorithm.stop()
-    policy = LearnedPolicy.from_checkpoint(folder / CHECKPOINT, config.title)
-    policy.save(folder / POLICY)
-    return Training(policy, tuple(course.curve), folder / CHECKPOINT, validation)
+    return Training(LearnedPolicy.load(folder / POLICY), tuple(course.curve), folder / CHECKPOINT, validation)
 
 
 def anneal(config: AgentConfig, steps: int) -> AgentConfig:
@@ -225,7 +238,7 @@ def anneal(config: AgentConfig, steps: int) -> AgentConfig:
     Rates fall to a twentieth, the coefficient to nothing; what is a schedule already is left as it is.
     """
     copy: Any = config.copy(copy_frozen=False)
-    for name, left in (("lr", 0.05), ("critic_lr", 0.05), ("entropy_coeff", 0.0)):
+    for name, left in ANNEALED.items():
         value = getattr(copy, name)
         if isinstance(value, int | float):
             setattr(copy, name, [[0, float(value)], [steps, left * float(value)]])
@@ -241,11 +254,14 @@ def knobs_of(environment: str) -> dict[str, Any]:
     return next((dict(row.knobs) for row in ENVIRONMENTS if row.id == name), {})
 
 
-def save_checkpoint(algorithm: PPO, folder: Path, curve: Sequence[CurvePoint], steps: int, seconds: float) -> None:
+def save_checkpoint(
+    algorithm: PPO, policy: LearnedPolicy, folder: Path, curve: Sequence[CurvePoint], steps: int, seconds: float
+) -> None:
     """Write ``checkpoint/`` beside the last one, and put it in that one's place when it is complete.
 
     Args:
         algorithm: What to save.
+        policy: The same as it acts, for ``policy.npz``, which is there whenever a checkpoint is.
         folder: Of the training.
         curve: So far.
         steps: So far.
@@ -255,7 +271,8 @@ def save_checkpoint(algorithm: PPO, folder: Path, curve: Sequence[CurvePoint], s
     shutil.rmtree(part, ignore_errors=True)
     algorithm.save_to_path(str(part))
     write_rows([asdict(point) for point in curve], part / CURVE)
-    (part / _PROGRESS).write_text(json.dumps({"steps": steps, "seconds": seconds}))
+    (part / PROGRESS).write_text(json.dumps({"steps": steps, "seconds": seconds}))
+    policy.save(folder / POLICY)
     if last.exists():
         shutil.rmtree(old, ignore_errors=True)
         last.rename(old)
@@ -268,7 +285,7 @@ def find_checkpoint(folder: Path) -> Path | None:
     last, old = folder / CHECKPOINT, folder / f"{CHECKPOINT}.old"
     if not last.exists() and old.exists():
         old.rename(last)
-    return last if (last / _PROGRESS).is_file() else None
+    return last if (last / PROGRESS).is_file() else None
 
 
 def read_points(path: Path) -> list[CurvePoint]:
@@ -301,7 +318,7 @@ class _Course:
         console, self.policy = make_console(), LearnedPolicy(self.algorithm.get_module(), self.title)
         self.curve, self.done, before = list[CurvePoint](), 0, 0.0
         if checkpoint is not None:
-            reached = json.loads((checkpoint / _PROGRESS).read_text())
+            reached = json.loads((checkpoint / PROGRESS).read_text())
             self.curve, self.done, before = read_points(checkpoint / CURVE), reached["steps"], reached["seconds"]
         columns = (TextColumn(self.title), BarColumn(), TextColumn("{task.fields[line]}"), TimeElapsedColumn())
         bar = Progress(*columns, console=console, disable=not (progress and console.is_terminal))
@@ -319,7 +336,7 @@ class _Course:
                 console.print("Interrupted; what was learned so far is kept.")
                 if self.curve[-1].steps < self.done:
                     self._look({})
-            save_checkpoint(self.algorithm, self.folder, self.curve, self.done, self._spent)
+            self._save()
 
     def _iterate(self, show: Callable[[float, str], None], progress: bool, console: Console) -> None:
         saved, said = time.perf_counter(), 0.0
@@ -330,7 +347,8 @@ class _Course:
             if share >= 1.0 or self.done // self.look_every > self.curve[-1].steps // self.look_every:
                 self._look(results)
             now, left = self.curve[-1], round(max(0.0, self._spent / share - self._spent))
-            line = f"{self.done} steps  reward {now.validation_reward:.4f}  regret {now.regret:.1%}"
+            line = f"{self.done} steps  reward {now.validation_reward:.4f}"
+            line += "" if np.isnan(now.regret) else f"  regret {now.regret:.1%}"
             line += f"  {left // 60}:{left % 60:02d} left"
             show(min(share, 1.0), line)
             clock = time.perf_counter()
@@ -338,8 +356,11 @@ class _Course:
                 console.print(f"{self.title}  {line}")
                 said = clock
             if share < 1.0 and clock - saved >= self.save_every_s:
-                save_checkpoint(self.algorithm, self.folder, self.curve, self.done, self._spent)
+                self._save()
                 saved = time.perf_counter()
+
+    def _save(self) -> None:
+        save_checkpoint(self.algorithm, self.policy, self.folder, self.curve, self.done, self._spent)
 
     @property
     def _spent(self) -> float:

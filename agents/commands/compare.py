@@ -31,6 +31,12 @@ def compare(
         str, typer.Option(help="References beside the oracle, separated by commas, as of evaluate.")
     ] = "all,random",
     output: Output = Path("runs/comparison"),
+    allow_unfinished: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unfinished", help="Take runs as they are that were trained over different budgets or cut off."
+        ),
+    ] = False,
     knobs: Knob = None,
 ) -> None:
     """Compare agents over several training seeds: interquartile means, intervals and paired differences."""
@@ -42,7 +48,7 @@ def compare(
     names = read_names(references)
     with refusals():
         found = read_runs(runs, images)
-        comparison = compare_runs(found, images, episodes, seed, fields, names)
+        comparison = compare_runs(found, images, episodes, seed, fields, names, allow_unfinished)
     print_comparison(comparison, make_console(), f"{episodes} episodes of images {images!r}")
     evaluated = {"images": images, "episodes": episodes, "evaluation_seed": seed, "set": fields}
     configuration = {"runs": {run.label: run.record for run in found}, "evaluation": evaluated}

@@ -71,8 +71,15 @@ def start_training(
 ) -> None:
     """Check everything that can be checked, then start Ray and train."""
     from noma_semcom_agents.roster import find_agent
-    from noma_semcom_agents.runs import Request, check_same, connect, read_request, refuse_other_run, train_policy
-    from noma_semcom_env import load_table
+    from noma_semcom_agents.runs import (
+        Request,
+        check_same,
+        connect,
+        prepare,
+        read_request,
+        refuse_other_run,
+        train_policy,
+    )
 
     name = find_agent(given.get("agent", DEFAULTS["agent"])).name
     folder = (output or Path("runs", name)).resolve()
@@ -83,8 +90,7 @@ def start_training(
     else:
         refuse_other_run(folder)
         request = Request(**{**DEFAULTS, **given, "seconds": seconds})
-    load_table(request.validation)
-    request.configure()
+    prepare(request)
     connect(address, request.num_env_runners)
     training = train_policy(folder, request, resume=resume, save_every_s=save_every)
     typer.echo(f"checkpoint: {training.checkpoint}")

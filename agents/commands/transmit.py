@@ -38,13 +38,11 @@ def transmit(
     chosen, scenario = choices[select], dict[str, Any]()
     with refusals():
         if run is not None:
-            from noma_semcom_agents import LearnedPolicy
-            from noma_semcom_agents.runs import read_record
-            from noma_semcom_agents.training import CHECKPOINT
+            from noma_semcom_agents.runs import load_policy, read_whole_record
 
-            recorded = read_record(run)["scenario"].items()
+            recorded = read_whole_record(run)["scenario"].items()
             scenario = {name: value for name, value in recorded if name not in OF_ITS_USERS}
-            chosen = Contender(LearnedPolicy.from_checkpoint(run / CHECKPOINT))
+            chosen = Contender(load_policy(run))
         files = send(pictures, chosen, output, seed, {**scenario, **read_knobs(knobs, len(pictures), OF_ITS_USERS)})
     for file in files:
         typer.echo(str(file))

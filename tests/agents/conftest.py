@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
+from noma_semcom_agents.provenance import write_json
+from noma_semcom_agents.report import write_rows
+from noma_semcom_agents.runs import Request, make_record
 from noma_semcom_env.features import SemanticFeatures
 from noma_semcom_env.recovery.subsets import subset_selections
 from noma_semcom_env.recovery.table import RecoveryTable
@@ -64,3 +72,33 @@ def table_paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         paths[split] = folder / f"{split}.npz"
         synthetic_table(6, 6, seed).save(paths[split])
     return paths
+
+
+@pytest.fixture
+def leave_run(table_paths: dict[str, Path]) -> Callable[..., dict[str, Any]]:
+    """Leaves the folder of a run as a training does, its policy untrained; without ``ended`` it was cut off."""
+    from noma_semcom_agents.learned import LearnedPolicy
+    from noma_semcom_agents.modules import settings_of
+    from noma_semcom_agents.networks import make_actor
+    from noma_semcom_agents.training import CHECKPOINT, CURVE, POLICY, PROGRESS, CurvePoint, knobs_of
+
+    def leave(folder: Path, ended: int | None = None, reached: int = 64, **asked: Any) -> dict[str, Any]:
+        knobs = {"images": str(table_paths["policy"]), "num_users": 2, **asked.pop("knobs", {})}
+        asked = {"steps": 128, "settings": {"model.width": 8}, "validation": str(table_paths["validation"]), **asked}
+        request = Request(knobs=knobs, **asked)
+        config = request.configure()
+        record = make_record(request, config, {**knobs_of(str(config.env)), **knobs})
+        record |= {"validation": {"images": request.validation, "episodes": 4}}
+        record |= {"ended": None if ended is None else {"steps": ended, "seconds": 1.0, "validation_regret": None}}
+        (folder / CHECKPOINT).mkdir(parents=True)
+        write_json(record, folder / "run.json")
+        write_json({"steps": reached, "seconds": 1.0}, folder / CHECKPOINT / PROGRESS)
+        points = [CurvePoint(s, 1.0, -0.5, -0.5 + s / 1e3, 0.5 - s / 1e3, 0.2, 1e-4, 0.5) for s in (0, 32, reached)]
+        write_rows([asdict(point) for point in points], folder / CURVE)
+        env = gym.make(str(config.env), **knobs)
+        settings = settings_of(env.observation_space, env.action_space, config.model_config)
+        env.close()
+        LearnedPolicy(SimpleNamespace(actor=make_actor(settings), settings=settings)).save(folder / POLICY)
+        return record
+
+    return leave

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from noma_semcom_agents.cli import app
 from noma_semcom_agents.demo import run_demo
+from noma_semcom_agents.learned import LearnedPolicy
 
 pytestmark = pytest.mark.slow
 
@@ -65,6 +66,8 @@ def test_a_killed_training_goes_on(table_paths: dict[str, Path], tmp_path: Path)
     assert int(curve_of(folder)[-1]["steps"]) < steps
     place = folder / "checkpoint"
     before = curve_of(place if place.exists() else folder / "checkpoint.old")
+    # The policy of the last checkpoint can be evaluated without reading that checkpoint.
+    assert LearnedPolicy.load(folder / "policy.npz").name == "IM-PPO"
     record = json.loads((folder / "run.json").read_text())
     assert record["ended"] is None
     result = CliRunner().invoke(app, ["train", *options(table_paths, folder, steps)])

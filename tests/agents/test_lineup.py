@@ -123,6 +123,7 @@ def test_a_comparison_takes_references(
     monkeypatch.setattr(Run, "contender", lambda self: Contender(AllSelection(), {}, self.label))
     monkeypatch.setattr(comparison, "read_curve", lambda folder: None)
     monkeypatch.setattr(comparison, "_random_regret", lambda runs: 1.0)
-    run = Run(Path("run"), {"agent": "im-ppo", "seed": 0, "scenario": training}, "IM-PPO")
+    record = {"agent": "im-ppo", "seed": 0, "scenario": training, "training": {}}
+    run = Run(Path("run"), {**record, "request": {"steps": 8}, "ended": {"steps": 8}}, "IM-PPO")
     found = comparison.compare_runs([run], str(table_paths["test"]), 2, 0, {}, ["none", "location"])
     assert found.beside == ["No-Selection", "Location-Decoding", "Oracle", "Oracle (pruned)"]

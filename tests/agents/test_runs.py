@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from noma_semcom_agents.cli import app
 from noma_semcom_agents.comparison import Comparison, Curve, print_comparison, write_comparison
 from noma_semcom_agents.evaluation import Evaluation, Record
 from noma_semcom_agents.lineup import Run, common_knobs, contenders_of, read_runs
@@ -98,6 +101,61 @@ def test_a_run_is_neither_overwritten_nor_resumed_as_another(tmp_path: Path) -> 
         check_same(tmp_path / "ended", request)
 
 
+@pytest.mark.parametrize(
+    ("part", "name", "was"),
+    [
+        ("training", "clip_param", 0.123),
+        ("training", "lr", [[0, 0.1], [100, 0.005]]),
+        ("training", "momentum", 0.5),
+        ("scenario", "violation_penalty", 2.0),
+    ],
+)
+def test_a_run_is_not_resumed_under_other_defaults(part: str, name: str, was: Any, tmp_path: Path) -> None:
+    request = Request(steps=100, knobs={"num_users": 2})
+    record = write_record(tmp_path / "run", request)
+    check_same(tmp_path / "run", request)
+    now = repr(record[part].get(name, "nothing of that name"))
+    write_json({**record, part: {**record[part], name: was}}, tmp_path / "run" / "run.json")
+    told = re.escape(f"begun with {name}={was!r}, and this version would go on with {now}")
+    with pytest.raises(ValueError, match=told):
+        check_same(tmp_path / "run", request)
+
+
+def test_a_setting_that_is_newer_than_the_run_is_named(tmp_path: Path) -> None:
+    request = Request(steps=100)
+    record = write_record(tmp_path / "run", request)
+    del record["scenario"]["sic_residual"]  # one that is newer was at its default
+    write_json(record, tmp_path / "run" / "run.json")
+    check_same(tmp_path / "run", request)
+    del record["training"]["num_epochs"]
+    write_json(record, tmp_path / "run" / "run.json")
+    with pytest.raises(ValueError, match="begun with num_epochs='nothing of that name', and this version would"):
+        check_same(tmp_path / "run", request)
+
+
+@pytest.mark.parametrize("missing", ["agent", "request", "labels", "ended"])
+def test_records_of_other_versions_are_refused_by_what_they_lack(missing: str, tmp_path: Path) -> None:
+    record = write_record(tmp_path / "run", Request())
+    write_json({name: one for name, one in record.items() if name != missing}, tmp_path / "run" / "run.json")
+    with pytest.raises(ValueError, match=f"lacks '{missing}': another version wrote it"):
+        read_runs([tmp_path / "run"], "street-test")
+    with pytest.raises(ValueError, match=f"lacks '{missing}'"):
+        check_same(tmp_path / "run", Request())
+    result = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run")])
+    assert result.exit_code == 2
+    assert f"lacks '{missing}'" in re.sub(r"[\s│]+", " ", result.output)
+
+
+def test_scenarios_of_other_versions_are_refused_by_name(tmp_path: Path) -> None:
+    record = write_record(tmp_path / "run", Request())
+    write_json({**record, "scenario": {**record["scenario"], "users": 3}}, tmp_path / "run" / "run.json")
+    with pytest.raises(ValueError, match="this version does not know .*'users' is no field of Scenario"):
+        read_runs([tmp_path / "run"], "street-test")
+    write_json({**record, "request": {**record["request"], "users": 3}}, tmp_path / "run" / "run.json")
+    with pytest.raises(ValueError, match="asked for what this version does not know .*'users'"):
+        read_request(tmp_path / "run")
+
+
 def test_git_state_is_that_of_the_file(tmp_path: Path) -> None:
     def git(*words: str) -> str:
         name = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
@@ -125,9 +183,10 @@ def test_everything_becomes_json() -> None:
 
 
 def test_runs_get_labels_of_their_own(tmp_path: Path) -> None:
+    ended = {"steps": 300_000}
     for name, agent, seed in (("a", "im-ppo", 0), ("b", "im-ppo", 1), ("c", "m-ppo", 0)):
-        write_record(tmp_path / name, Request(agent=agent, seed=seed))
-    write_record(tmp_path / "d", Request(seed=1, settings={"lr": 1e-4}))
+        write_record(tmp_path / name, Request(agent=agent, seed=seed), ended)
+    write_record(tmp_path / "d", Request(seed=1, settings={"lr": 1e-4}), ended)
     labels = [run.label for run in read_runs([tmp_path / name for name in "abcd"], "street-test")]
     assert labels == ["IM-PPO, seed 0", f"IM-PPO, {tmp_path / 'b'}", "M-PPO", f"IM-PPO, {tmp_path / 'd'}"]
     with pytest.raises(ValueError, match="named 2 times"):
@@ -156,13 +215,14 @@ def comparison() -> Comparison:
     records, groups, curves = {}, {}, {}
     steps = np.arange(0.0, 1001.0, 100.0)
     for place, title in enumerate(("IM-PPO", "M-PPO")):
-        common = {"agent": title.lower(), "request": {"steps": 1000}}
+        common = {"agent": title.lower(), "request": {"steps": 1000}, "ended": {"steps": 1000}}
         groups[title] = [Run(Path(f"{title}-{i}"), {**common, "seed": i}, f"{title} {i}") for i in range(3)]
         for seed, run in enumerate(groups[title]):
             worse = 0.01 + 0.1 * place + 0.001 * seed
             some = np.full((20, 2), 0.5)
             records[run.label] = Record(run.label, -episodes[0] - worse, some, some, some, some)
-            curves[run.label] = Curve(steps, 0.05 + np.exp(-steps / (100.0 + 50.0 * place)))
+            regret = 0.05 + np.exp(-steps / (100.0 + 50.0 * place))
+            curves[run.label] = Curve(steps, regret, -0.2 * (1.0 + regret))
     records["Oracle"] = Record("Oracle", -episodes[0], some, some, some, some)
     return Comparison(groups, Evaluation(records, episodes[0], 0), curves, 1.05)
 

@@ -59,7 +59,7 @@ def run(paths: dict[str, Path], folder: Path, steps: int, config: AgentConfig | 
 
 
 def weights(one: Training) -> dict[str, np.ndarray]:
-    return {name: value.numpy(force=True) for name, value in one.policy.module.state_dict().items()}
+    return {name: value.numpy(force=True) for name, value in one.policy.module.actor.state_dict().items()}
 
 
 def regret_on(path: Path, policy: Any, knobs: Knobs | None = None) -> float:
