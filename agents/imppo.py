@@ -176,7 +176,7 @@ class IMPPOConfig(AgentConfig):
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or IMPPO)
-        # What won in tuning, see noma_semcom_benchmarks.tuning; the other two agents keep the shared settings.
+        # What won in tuning, see noma_semcom_benchmarks.tuning; M-PPO keeps the shared settings.
         self.lr, self.critic_lr = 4e-3, 5.4e-3
         self.entropy_coeff = 0.033
         self.num_epochs = 4
@@ -200,6 +200,9 @@ class PlainPPOConfig(AgentConfig):
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or PlainPPO)
         self.env = "noma_semcom_env:NomaSemComModelFree-v0"
+        self.lr, self.critic_lr = 1.8e-3, 2e-3
+        self.entropy_coeff = 0.18
+        self.num_epochs = 4
 
 
 class IMPPO(PPO):

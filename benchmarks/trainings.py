@@ -44,6 +44,9 @@ FAMILIES: Final[Mapping[str, Mapping[str, int]]] = {
 }
 """Users and antennas of the ids that the leaderboard covers; the first is the default scenario."""
 
+SHARED: Final = {"lr": 3e-3, "critic_lr": 3e-3, "entropy_coeff": 0.1, "num_epochs": 6}
+"""Settings with which M-PPO won its tuning."""
+
 MLP: Final = {"model.network": "mlp"}
 
 
@@ -143,6 +146,7 @@ CAMPAIGNS: Final[Mapping[str, Campaign]] = {
         TUNING_SEED,
     ),
     "main": Campaign([Point(agent) for agent in AGENTS], SEEDS, "fig. 4(a), 4(b), 5(c), 6; leaderboard"),
+    "alike": Campaign([Point("im-ppo", settings=SHARED)], SEEDS, "IM-PPO with M-PPO's settings"),
     "location": Campaign([Point("im-ppo", NEAR_FIRST)], SEEDS, "leaderboard: Location-Decoding's own policy"),
     "same-image": Campaign([swept("im-ppo", {"same_image": True})], SWEEP_SEEDS, "fig. 4(c)"),
     "bandwidth": Campaign(_retrained([{"bandwidth_hz": one} for one in BANDWIDTHS_HZ]), SWEEP_SEEDS, "fig. 5(a)"),

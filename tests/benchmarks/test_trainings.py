@@ -48,7 +48,7 @@ def test_numbers_are_those_of_the_protocol() -> None:
     assert f"{STEPS:,}".replace(",", " ") in text
     assert [point.agent for point in CAMPAIGNS["main"].points] == list(AGENTS)
     assert [CAMPAIGNS[name].seeds for name in ("main", "location", "tuning")] == [SEEDS, SEEDS, 1]
-    shared = [one for name, one in CAMPAIGNS.items() if name not in ("main", "location", "long", "tuning")]
+    shared = [one for name, one in CAMPAIGNS.items() if name not in ("main", "alike", "location", "long", "tuning")]
     assert all(one.seeds == SWEEP_SEEDS and one.first_seed == 0 for one in shared)
     assert all(point.budgets == SWEPT for one in shared for point in one.points)
     for length in (SWEPT, TUNED):
