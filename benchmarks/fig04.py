@@ -66,6 +66,8 @@ MARGIN: Final = 0.05
 """Share of M-PPO's LPIPS that still counts as comparable, and of the way of a curve that counts as standing still."""
 
 _LOOKS: Final = 200
+_BEGINNING: Final = 0.1
+"""Share of the budget whose rewards do not decide what the picture shows."""
 
 
 def read_curves(scheme: Scheme) -> dict[int, dict[str, np.ndarray]]:
@@ -154,6 +156,7 @@ def draw_4ab(
     first, second = new_figure(7.6, 4.6), new_figure(10.0, 4.2)
     axes, panels = first.subplots(), second.subplots(1, 2)
     rows: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
+    settled: list[float] = []
     for number, (title, runs) in enumerate(curves.items()):
         reach = min(max(one["steps"][-1] for one in runs.values()), budget) if title in (IM, M, PLAIN) else np.inf
         grid = steps if np.isfinite(reach) else np.linspace(0.0, max(o["steps"][-1] for o in runs.values()), _LOOKS)
@@ -166,6 +169,8 @@ def draw_4ab(
                 continue
             values = on_grid(runs, name, grid) * (1e3 if name == "latency_s" else 1.0)
             middle = interquartile_mean(values, axis=0)
+            if panel is axes:
+                settled += [float(one) for one in middle[grid >= _BEGINNING * budget]]
             panel.plot(grid, middle, color=f"C{number}", label=f"{title}, {len(runs)} runs")
             panel.fill_between(
                 grid, values.min(axis=0), values.max(axis=0), color=f"C{number}", alpha=0.15, linewidth=0
@@ -175,7 +180,9 @@ def draw_4ab(
                 rows[place].append(row | {"episodes": step / length, "mean": mean, "least": low, "most": high})
     for name, level in levels.items():
         axes.axhline(level, color="0.4", linestyle="--" if name == "Oracle" else ":", label=name)
-    axes.set(xlabel="environment steps", ylabel="mean reward of a step", xlim=(0, None))
+    # Beams that are still guessed cost many times what there is to gain later.
+    bottom = min(settled) - 0.1 * (max(*settled, *levels.values()) - min(settled))
+    axes.set(xlabel="environment steps", ylabel="mean reward of a step", xlim=(0, None), ylim=(bottom, None))
     scales: Any = (lambda x: x / length, lambda x: x * length)
     axes.secondary_xaxis("top", functions=scales).set_xlabel("episodes")
     axes.set_title("Greedy policy on validation images: interquartile mean and range of runs", fontsize=10)

@@ -9,9 +9,7 @@ text and mask take. Beside SwinJSCC stands a separate code at capacity, which fi
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +18,7 @@ import numpy as np
 from rich.progress import track
 
 from noma_semcom_benchmarks.mos_curves import TOKEN_SYMBOLS
+from noma_semcom_benchmarks.mos_ledger import key_of_facts, write_json
 from noma_semcom_benchmarks.mos_report import (
     AGREES,
     DOES_NOT,
@@ -117,7 +116,7 @@ def measure_grid(scenes: Sequence[Asked], snrs_db: Sequence[float], cbrs: Sequen
     bits = np.concatenate([asked.prepared.mask_bits for asked in scenes])
     tokens, seeds = (np.array([getattr(asked, name) for asked in scenes]) for name in ("tokens", "number"))
     everywhere, count = np.ones_like(regions), len(scenes)
-    codings = [every_coding(asked.scene.image) for asked in track(scenes, "separate codes")]
+    codings = [every_coding(asked.scene.image) for asked in scenes]
     names = (
         "MoS, region",
         "MoS, region, mask not counted",
@@ -127,7 +126,7 @@ def measure_grid(scenes: Sequence[Asked], snrs_db: Sequence[float], cbrs: Sequen
         "separate",
     )
     found = {name: np.empty((len(snrs_db), len(cbrs), count)) for name in names}
-    for s, snr_db in enumerate(track(snrs_db, "SNR by CBR")):
+    for s, snr_db in enumerate(snrs_db):
         db = np.full(count, snr_db)
         for c, cbr in enumerate(cbrs):
             total = int(total_symbols(cbr, SAMPLES))
@@ -149,19 +148,16 @@ def measure_grid(scenes: Sequence[Asked], snrs_db: Sequence[float], cbrs: Sequen
 def keep_grid(
     folder: Path, scenes: Sequence[Asked], snrs_db: Sequence[float], cbrs: Sequence[float]
 ) -> dict[str, np.ndarray]:
-    """:func:`measure_grid`, kept on disk."""
-    facts = [[asked.name for asked in scenes], list(snrs_db), list(cbrs), list(TOKEN_SYMBOLS["awgn"].values())]
-    key = json.dumps([facts, dict(origin(MOS)), dict(origin(SWIN))], sort_keys=True)
-    path = folder / f"grid-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
-    if not path.is_file():
-        found = measure_grid(scenes, snrs_db, cbrs)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        with part.open("wb") as file:
-            np.savez(file, **found)  # type: ignore[arg-type]  # the stub takes names for flags
-        os.replace(part, path)
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    """:func:`measure_grid`, a file a scene kept on disk."""
+    rows = []
+    for asked in track(scenes, "scenes"):
+        facts = [asked.name, asked.number, list(snrs_db), list(cbrs), list(TOKEN_SYMBOLS["awgn"].items())]
+        path = folder / f"grid-{key_of_facts([facts, dict(origin(MOS)), dict(origin(SWIN))])}.json"
+        if not path.is_file():
+            found = measure_grid([asked], snrs_db, cbrs)
+            write_json(path, {name: values.tolist() for name, values in found.items()})
+        rows.append(json.loads(path.read_text()))
+    return {name: np.concatenate([row[name] for row in rows], axis=2) for name in rows[0]}
 
 
 def budgets(scenes: Sequence[Asked], snrs_db: Sequence[float], cbrs: Sequence[float]) -> dict[str, np.ndarray]:

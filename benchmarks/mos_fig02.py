@@ -3,7 +3,8 @@
     python -m noma_semcom_benchmarks.mos_fig02
 
 The threshold effect: below some alpha the text does not arrive and CLIP-RONI collapses; above it more symbols for the
-text bring nothing and are taken from the region. Rayleigh fading as in the paper, and AWGN.
+text bring nothing and are taken from the region. Rayleigh fading as in the paper, and AWGN. The threshold is found on
+half of the scenes, and slopes before and beyond it are compared on the other half.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import numpy as np
 from noma_semcom_agents.evaluation import Interval
 from noma_semcom_benchmarks.mos_ledger import Ledger
 from noma_semcom_benchmarks.mos_report import (
-    AGREES,
     CANNOT_TELL,
     DOES_NOT,
     Claim,
@@ -31,6 +31,7 @@ from noma_semcom_benchmarks.mos_report import (
 )
 from noma_semcom_benchmarks.mos_scenes import CBR, ask
 from noma_semcom_benchmarks.mos_schemes import MOS, Condition
+from noma_semcom_benchmarks.mos_threshold import FASTER, SLACK, find_edge
 
 STEM: Final = "mos_fig02"
 ALPHAS: Final = (0.0, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4, 0.7)
@@ -38,8 +39,7 @@ CASES: Final = (("rayleigh", 10.0), ("awgn", 0.0))
 """Channel and SNR in dB. Which ones the paper's figure is of is lost in the text at hand."""
 
 SHARE: Final = 0.97
-SLACK: Final = 0.1
-"""Share of the rise up to the threshold that may follow beyond it."""
+"""Of the largest CLIP-RONI, at which the threshold lies."""
 
 Found = Mapping[tuple[str, float], Sequence[Mapping[str, np.ndarray]]]
 """(channel, SNR) to what was measured at each alpha."""
@@ -55,34 +55,30 @@ def measure(ledger: Ledger, scenes: Sequence[Any], alphas: Sequence[float], cbr:
     return {case: [known[one] for one in conditions] for case, conditions in asked.items()}
 
 
-def threshold(curve: Sequence[float], share: float = SHARE) -> int:
-    """Index of the first value that reaches a share of the largest."""
-    values = np.asarray(curve)
-    return int(np.argmax(values >= share * values.max()))
-
-
 def judge(found: Found, alphas: Sequence[float]) -> list[Claim]:
     """The paper's claims about this figure."""
     claims = []
     for (channel, snr_db), points in found.items():
         where = f"{channel}, {snr_db:g} dB"
         clip = [point["clip_roni"] for point in points]
-        place = threshold([one.mean() for one in clip])
+        edge = find_edge(np.stack(clip), alphas, SHARE)
+        place = edge.place
         rise, rest = interval(clip[place] - clip[0]), interval(clip[-1] - clip[place])
         claims.append(
             Claim(
                 "CLIP-RONI decreases fast below a threshold of alpha",
                 f"{where}: threshold {alphas[place]:.1%}; without text {clip[0].mean():.3f}, at it "
-                f"{clip[place].mean():.3f}, {written(rise, 3)}",
-                above([rise]) if place else DOES_NOT,
+                f"{clip[place].mean():.3f}, {written(rise, 3)}; slope before it {written(edge.below, 1)}, less "
+                f"{FASTER:g} times that beyond {written(edge.faster, 1)}",
+                above([edge.below, edge.faster]) if place else DOES_NOT,
             )
         )
-        flat = SLACK * rise.value
         claims.append(
             Claim(
                 "and its growth slows down or stops above",
-                f"{where}: from alpha {alphas[place]:.1%} to {alphas[-1]:.0%} {written(rest, 3)}",
-                AGREES if rest.high <= max(flat, 0) else CANNOT_TELL if rest.value <= flat else DOES_NOT,
+                f"{where}: from alpha {alphas[place]:.1%} to {alphas[-1]:.0%} {written(rest, 3)}; slope beyond it "
+                f"{written(edge.above, 3)}; {SLACK:g} times that before it, less this {written(edge.slower, 3)}",
+                above([edge.slower]) if place else CANNOT_TELL,
             )
         )
         psnr = [point["psnr_roi_db"] for point in points]
@@ -117,7 +113,7 @@ def draw(found: Found, alphas: Sequence[float], title: str) -> Any:
             means = [interval(point[name]) for point in points]
             target.plot(x, [one.value for one in means], color=colour, marker=marker)
             target.fill_between(x, [one.low for one in means], [one.high for one in means], color=colour, alpha=0.15)
-        place = threshold([point["clip_roni"].mean() for point in points])
+        place = find_edge(np.stack([point["clip_roni"] for point in points]), alphas, SHARE).place
         axes.axvline(x[place], color="grey", linestyle=":")
         axes.annotate(
             f" threshold {names[place]} %", (x[place], 0.03), xycoords=("data", "axes fraction"), color="grey"

@@ -4,7 +4,8 @@
 
 Captions of test scenes without the phrase of the region. The street world's captions are so predictable that the
 decoder guesses much of what noise destroys; random tokens beside them show what the code does without that help. Where
-alpha leaves a token fewer symbols than the codec's least, no text is sent and every token counts as wrong.
+alpha leaves a token fewer symbols than the codec's least, no text is sent and every token counts as wrong. Whether the
+errors fall steeply up to a threshold is judged from where texts are sent at all, by those texts alone.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from typing import Any, Final
 import numpy as np
 from rich.progress import track
 
+from noma_semcom_agents.evaluation import Interval
 from noma_semcom_benchmarks.mos_report import Claim, above, columns, interval, make_parser, parse, report, save, written
 from noma_semcom_benchmarks.mos_scenes import CBR, CHANNELS, SAMPLES, SIDE, SNRS_DB
+from noma_semcom_benchmarks.mos_threshold import SLACK, find_edge
 from noma_semcom_env.mixture.budget import fade_quantiles_db, symbols_per_token, total_symbols
 from noma_semcom_env.mixture.captions import leave_out
 from noma_semcom_env.mixture_models import load_transceiver
@@ -25,6 +28,14 @@ from noma_semcom_env.scenes.street import SPLITS, render
 STEM: Final = "mos_fig03"
 ALPHAS: Final = (0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.13, 0.16, 0.2)
 KINDS: Final = ("captions", "random tokens")
+SHARE: Final = 0.9
+"""Of the fall of the errors, at which the threshold lies."""
+
+NEGLIGIBLE: Final = 0.01
+"""Errors where texts are first sent of which at most so many leave no fall to be seen."""
+
+Rates = dict[tuple[str, str, float], np.ndarray]
+"""(kind, channel, SNR) to (A, n) token errors."""
 
 
 def captions_of(split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -87,8 +98,8 @@ def error_rates(
     return np.stack(found)
 
 
-def measure(given: Any, snrs: Sequence[float], alphas: Sequence[float]) -> dict[tuple[str, str, float], np.ndarray]:
-    """(kind, channel, SNR) to (A, n) token errors."""
+def measure(given: Any, snrs: Sequence[float], alphas: Sequence[float]) -> tuple[Rates, np.ndarray]:
+    """Token errors, and (A, n) bool: whether alpha suffices for a caption to be sent."""
     captions, tokens = captions_of("test", given.scenes)
     config = load_transceiver().text_codec.config
     total = int(total_symbols(CBR, SAMPLES))
@@ -101,26 +112,34 @@ def measure(given: Any, snrs: Sequence[float], alphas: Sequence[float]) -> dict[
         for channel in CHANNELS:
             for snr_db in track(snrs, f"{kind} over {channel}"):
                 found[kind, channel, snr_db] = error_rates(ids, tokens, channel, snr_db, symbols, given.fades)
-    return found
+    return found, np.stack(symbols) > 0
 
 
-def judge(found: dict[tuple[str, str, float], np.ndarray], alphas: Sequence[float]) -> list[Claim]:
-    """The paper's claims about this figure."""
+def judge(found: Rates, alphas: Sequence[float], sent: np.ndarray) -> list[Claim]:
+    """The paper's claims about this figure.
+
+    Args:
+        found: Token errors.
+        alphas: (A,) ascending.
+        sent: (A, n) bool, see :func:`measure`.
+    """
     claims = []
-    low, high = len(alphas) // 3, len(alphas) - 1
+    low = len(alphas) // 3
+    # Where no text is sent its errors are 1 by definition, which is no fall of the codec's.
+    start = int(np.argmax(sent.mean(axis=1) >= 0.5))
+    texts, shares = sent[start], alphas[start:]
     for channel in CHANNELS:
-        drops, texts = [], []
+        falls, told = [], []
         for (kind, where, snr_db), errors in found.items():
             if kind == "captions" and where == channel:
-                drops.append(interval(errors[0] - errors[high]))
-                texts.append(
-                    f"{snr_db:g} dB: {errors[0].mean():.2f}, {errors[low].mean():.4f}, {errors[high].mean():.4f}"
-                )
+                fall, words = _fall(errors[start:, texts], shares)
+                falls += fall
+                told.append(f"{snr_db:g} dB: {words}")
         claims.append(
             Claim(
                 "the error rate falls as alpha rises: steeply up to a threshold, little beyond",
-                f"{channel}, at alpha {alphas[0]:g}, {alphas[low]:g} and {alphas[high]:g}: {'; '.join(texts)}",
-                above(drops),
+                f"{channel}, {texts.sum()} texts from alpha {shares[0]:g} on, where they are sent: {'; '.join(told)}",
+                above(falls),
             )
         )
     if ("random tokens", "awgn", 0.0) in found:
@@ -135,7 +154,23 @@ def judge(found: dict[tuple[str, str, float], np.ndarray], alphas: Sequence[floa
     return claims
 
 
-def draw(found: dict[tuple[str, str, float], np.ndarray], alphas: Sequence[float], given: Any) -> Any:
+def _fall(errors: np.ndarray, alphas: Sequence[float]) -> tuple[list[Interval], str]:
+    """What must be above 0 if (A, n) errors fall steeply up to a threshold and little beyond, and words about it."""
+    mean = errors.mean(axis=1)
+    if mean[0] <= NEGLIGIBLE:
+        return [], f"{mean[0]:.2%} from the first, no fall to be seen"
+    edge = find_edge(-errors, alphas, SHARE, from_first=True)
+    if not edge.place:
+        return [interval(errors[0] - errors[-1])], f"{mean[0]:.2%}, at last {mean[-1]:.2%}: no fall"
+    words = (
+        f"{mean[0]:.2%}, {mean[edge.place]:.2%} at the threshold of {alphas[edge.place]:g}, at last {mean[-1]:.2%}; "
+        f"fall before it {written(edge.below)} a unit of alpha, {SLACK:g} times that less the fall beyond "
+        f"{written(edge.slower, 3)}"
+    )
+    return [edge.below, edge.slower], words
+
+
+def draw(found: Rates, alphas: Sequence[float], given: Any) -> Any:
     """Token error rate over alpha by channel and SNR."""
     from matplotlib.figure import Figure
 
@@ -176,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     snrs, alphas = (SNRS_DB[::4], ALPHAS[::4]) if given.quick else (SNRS_DB, ALPHAS)
     if given.quick:
         given.fades = min(given.fades, 4)
-    found = measure(given, snrs, alphas)
+    found, sent = measure(given, snrs, alphas)
     rows = [
         {
             "text": kind,
@@ -188,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for (kind, channel, snr_db), errors in found.items()
         for alpha, one in zip(alphas, errors, strict=True)
     ]
-    report(f"Fig. 3: captions of {given.scenes} test scenes", rows, judge(found, alphas), given, STEM)
+    report(f"Fig. 3: captions of {given.scenes} test scenes", rows, judge(found, alphas, sent), given, STEM)
     save(draw(found, alphas, given), given, STEM)
 
 

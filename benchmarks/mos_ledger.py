@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +21,21 @@ from noma_semcom_benchmarks.mos_scenes import Asked
 from noma_semcom_benchmarks.mos_schemes import MEASURED, Condition, measure, origin
 
 FOLDER: Final = Path("runs/mos")
-_SAVE_EVERY_S: Final = 10.0
+VERSION: Final = 2
+"""Of what a measurement is; to be raised where the code changes what it gives under the same conditions."""
+
+
+def key_of_facts(facts: Any) -> str:
+    """A hash of facts that go into JSON, and of :data:`VERSION`."""
+    return hashlib.sha256(json.dumps([VERSION, facts], sort_keys=True).encode()).hexdigest()[:24]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file by a temporary one that is renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps(value))
+    os.replace(part, path)
 
 
 class Ledger:
@@ -62,24 +75,12 @@ class Ledger:
     def _rows(self, condition: Condition, scenes: Sequence[Asked], step: Callable[[], None]) -> list[dict[str, float]]:
         path = self.folder / f"{self._key(condition)}.json"
         known: dict[str, dict[str, float]] = json.loads(path.read_text())["scenes"] if path.is_file() else {}
-        saved, count = time.monotonic(), len(known)
         for asked in scenes:
             if asked.name not in known:
                 known[asked.name] = self._measure(condition, asked)
-                if time.monotonic() - saved > _SAVE_EVERY_S:
-                    self._save(path, condition, known)
-                    saved, count = time.monotonic(), len(known)
+                write_json(path, {"condition": asdict(condition), "scenes": known})
             step()
-        if len(known) > count:
-            self._save(path, condition, known)
         return [known[asked.name] for asked in scenes]
 
     def _key(self, condition: Condition) -> str:
-        facts = json.dumps([asdict(condition), dict(self._origin(condition.scheme))], sort_keys=True)
-        return hashlib.sha256(facts.encode()).hexdigest()[:24]
-
-    def _save(self, path: Path, condition: Condition, known: dict[str, dict[str, float]]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps({"condition": asdict(condition), "scenes": known}))
-        os.replace(part, path)
+        return key_of_facts([asdict(condition), dict(self._origin(condition.scheme))])

@@ -12,6 +12,7 @@ import numpy as np
 
 from noma_semcom_agents.evaluation import CONFIDENCE, RESAMPLES, Interval
 from noma_semcom_agents.report import make_console, write_rows
+from noma_semcom_agents.statistics import student_interval
 from noma_semcom_benchmarks.mos_ledger import FOLDER
 from noma_semcom_benchmarks.mos_scenes import SETTING
 
@@ -19,6 +20,8 @@ AGREES: Final = "agrees"
 DOES_NOT: Final = "does not"
 CANNOT_TELL: Final = "cannot tell"
 OUTPUT: Final = Path("docs/figures")
+LEAST_SCENES: Final = 8
+"""Below so many scenes a percentile bootstrap interval is too short, and Student's is taken."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +40,20 @@ class Claim:
 
 
 def interval(values: np.ndarray, seed: int = 0) -> Interval:
-    """Mean of (n,) values over scenes, with its 95 % bootstrap interval; NaN stands for no value."""
+    """Mean of (n,) values over scenes, with its 95 % interval; NaN stands for no value.
+
+    The interval is a percentile bootstrap one, or Student's over fewer than :data:`LEAST_SCENES` scenes.
+    """
     from scipy.stats import bootstrap
 
     kept = values[~np.isnan(values)]
     if not len(kept):
         return Interval(np.nan, np.nan, np.nan)
     value = float(kept.mean())
-    if len(kept) == 1:
-        return Interval(value, -np.inf, np.inf)
-    if np.ptp(kept) == 0:
+    if len(kept) > 1 and np.ptp(kept) == 0:
         return Interval(value, value, value)
+    if len(kept) < LEAST_SCENES:
+        return student_interval(kept.tolist())
     result = bootstrap(
         (kept,),
         np.mean,
@@ -60,8 +66,8 @@ def interval(values: np.ndarray, seed: int = 0) -> Interval:
 
 
 def above(differences: Sequence[Interval]) -> str:
-    """Verdict on the claim that every one of some differences is above 0."""
-    if all(one.low > 0 for one in differences):
+    """Verdict on the claim that every one of some differences is above 0; without any there is none."""
+    if differences and all(one.low > 0 for one in differences):
         return AGREES
     return DOES_NOT if any(one.high < 0 for one in differences) else CANNOT_TELL
 
@@ -110,7 +116,8 @@ def report(
     given.output.mkdir(parents=True, exist_ok=True)
     write_rows(rows, given.output / f"{stem}.csv")
     console = make_console()
-    over = f"; in brackets 95 % bootstrap intervals over {given.scenes} scenes" if given.scenes > 1 else ""
+    over = f"; in brackets 95 % intervals over {given.scenes} scenes, bootstrap ones, Student's over fewer than "
+    over = f"{over}{LEAST_SCENES}" if given.scenes > 1 else ""
     table = Table(title=title, caption=SETTING + over)
     for heading in ("the paper", "here", "verdict"):
         table.add_column(heading)
@@ -120,8 +127,9 @@ def report(
 
 
 def save(figure: Any, given: argparse.Namespace, stem: str) -> Path:
-    """Write a figure beside its numbers."""
+    """Write a figure beside its numbers, with what differs from the paper's setting in small print."""
     path: Path = given.output / f"{stem}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
+    figure.supxlabel(SETTING, fontsize=6, color="0.4")
     figure.savefig(path, dpi=110)
     return path

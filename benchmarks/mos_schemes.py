@@ -33,7 +33,6 @@ MEASURED: Final = ("psnr_roi_db", "clip_roni", "lpips", "psnr_db", "token_error"
 """What :func:`measure` gives of a scene: qualities, and complex symbols by use; NaN where there is no such thing."""
 
 _CODECS: Final = {SWIN: "image_whole", ROI_JSCC: "image_roi_jscc", DIFFCOM: "adjscc"}
-_MOST_PSNR_DB: Final = 100.0
 
 
 @dataclass(frozen=True)
@@ -225,5 +224,4 @@ def _digest(folder: str) -> str:
 
 
 def _row(**values: float) -> dict[str, float]:
-    found = {name: float(values.get(name, np.nan)) for name in MEASURED}
-    return found | {name: min(found[name], _MOST_PSNR_DB) for name in ("psnr_roi_db", "psnr_db")}
+    return {name: float(values.get(name, np.nan)) for name in MEASURED}

@@ -12,8 +12,8 @@ alpha * CBR is the same at every CBR, that is, the text needs so many symbols wh
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from rich.progress import track
 from noma_semcom_agents.report import make_console
 from noma_semcom_benchmarks.mos_curves import TOKEN_SYMBOLS
 from noma_semcom_benchmarks.mos_fig03 import captions_of, error_rates
+from noma_semcom_benchmarks.mos_ledger import key_of_facts, write_json
 from noma_semcom_benchmarks.mos_report import AGREES, CANNOT_TELL, DOES_NOT, Claim, make_parser, parse, report, save
 from noma_semcom_benchmarks.mos_scenes import CBRS, CHANNELS, SAMPLES, SNRS_DB, Asked, ask
 from noma_semcom_env.mixture.allocation import PAPER_CBR, PAPER_SNR_DB, fit_thresholds, paper_table
@@ -83,10 +84,14 @@ def clip_over_symbols(asked: Asked, channel: str, snr_db: float, cbr: float, fad
     return np.asarray(scores[[place[text] for text in texts]])
 
 
+def key_of(channel: str, snr_db: float, cbr: float, fades: int) -> str:
+    """A hash of all that the scores of a scene depend on."""
+    return key_of_facts([channel, snr_db, cbr, fades, TRIED, MIDDLING, _SHIFT, dict(load_transceiver().origin)])
+
+
 def scores_of(scenes: Sequence[Asked], channel: str, snr_db: float, cbr: float, fades: int, folder: Path) -> np.ndarray:
     """(n, T) CLIP-RONI, the mean over each scene's fades; kept on disk."""
-    name = f"table1-{load_transceiver().origin['models_sha256'][:12]}-{channel}-{snr_db:g}-{cbr:g}-{fades}.json"
-    path = folder / name
+    path = folder / f"table1-{key_of(channel, snr_db, cbr, fades)}.json"
     known: dict[str, list[float]] = json.loads(path.read_text()) if path.is_file() else {}
     for asked in scenes:
         if asked.name not in known:
@@ -95,10 +100,7 @@ def scores_of(scenes: Sequence[Asked], channel: str, snr_db: float, cbr: float, 
             met = np.sqrt(-np.log1p(-places)) if channel == "rayleigh" else np.ones(1)
             rows = [clip_over_symbols(asked, channel, snr_db, cbr, float(fade)) for fade in met]
             known[asked.name] = np.mean(rows, axis=0).tolist()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(known))
-    os.replace(part, path)
+            write_json(path, known)
     return np.array([known[asked.name] for asked in scenes])
 
 
@@ -137,21 +139,29 @@ def judge(rows: Sequence[dict[str, Any]], tokens: float) -> list[Claim]:
                 verdict,
             )
         )
-        means = [
-            np.mean([row["token_symbols"] for row in here if row["snr_db"] == snr_db])
-            for snr_db in dict.fromkeys(row["snr_db"] for row in here)
+        by_snr = [
+            [row for row in here if row["snr_db"] == snr_db] for snr_db in dict.fromkeys(row["snr_db"] for row in here)
         ]
+        means = [np.mean([row["token_symbols"] for row in at]) for at in by_snr]
         errors = {row["snr_db"]: row["symbols_for_1_percent"] for row in here}
-        falls = AGREES if means[0] > means[-1] and all(np.diff(means) <= 0) else DOES_NOT
         claims.append(
             Claim(
                 "the text needs fewer symbols at a higher SNR: 32, 11, 8, 6, 5 a token at 0 to 20 dB",
                 f"{channel}: {', '.join(f'{m:.3g}' for m in means)} a token of {tokens:.1f} on average, by CLIP-RONI; "
                 f"{', '.join(f'{e:g}' for e in errors.values())} by token errors of at most {MOST_ERRORS:.0%}",
-                falls,
+                _falls(by_snr),
             )
         )
     return claims
+
+
+def _falls(by_snr: Sequence[Sequence[dict[str, Any]]]) -> str:
+    """Whether symbols a token are fewer at the last SNR than at the first at every CBR, and rise nowhere between."""
+    steps = [pair for before, after in pairwise(by_snr) for pair in zip(before, after, strict=True)]
+    ends = list(zip(by_snr[0], by_snr[-1], strict=True))
+    if any(before["high"] < after["low"] for before, after in (*steps, *ends)):
+        return DOES_NOT
+    return AGREES if all(first["low"] > last["high"] for first, last in ends) else CANNOT_TELL
 
 
 def draw(rows: Sequence[dict[str, Any]]) -> Any:

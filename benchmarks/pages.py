@@ -27,6 +27,8 @@ FOLDER: Final = Path("docs/figures")
 QUICK_FOLDER: Final = Path("runs/figures-quick")
 QUICK_EPISODES: Final = 8
 EPISODES: Final = 256
+_NOTHING: Final = 1e-12
+"""What is printed as 0: differences that rounding left."""
 
 
 @dataclass(frozen=True)
@@ -278,5 +280,5 @@ def paste(page: Path, name: str, text: str) -> None:
 
 def _number(value: Any) -> str:
     if isinstance(value, float | np.floating):
-        return f"{value:.4g}"
+        return f"{value:.4g}" if abs(float(value)) > _NOTHING else "0"
     return "" if value is None else str(value)

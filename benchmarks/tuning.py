@@ -23,6 +23,11 @@ LAST_LOOKS: Final = 3
 """Looks at the end of a curve whose mean is compared, as single ones jump."""
 
 
+def first_value(setting: Any) -> Any:
+    """A setting, or what a schedule of it begins with."""
+    return setting[0][1] if isinstance(setting, list) else setting
+
+
 def make(arguments: argparse.Namespace) -> None:
     """Read the curves, and name the least regret."""
     rows = []
@@ -34,7 +39,7 @@ def make(arguments: argparse.Namespace) -> None:
                 train_quickly(point, arguments.root)
             (run, *_) = finished_runs(point, arguments.root, "tuning").values()
             looks = [one.regret for one in read_points(run.folder / CURVE)]
-            shown = {name: run.record["request"]["settings"].get(name, "default") for name in tried_settings()[1]}
+            shown = {name: first_value(run.record["training"][name]) for name in tried_settings()[1]}
             own.append({"agent": find_agent(agent).title, **shown, "regret": float(np.mean(looks[-LAST_LOOKS:]))})
         best = min(own, key=lambda row: float(row["regret"]))
         rows += [row | {"wins": "yes" if row is best else ""} for row in own]
