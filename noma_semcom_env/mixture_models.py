@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
+import numbers
 from collections.abc import Mapping, Sequence, Sized
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
 from os import fspath
 from pathlib import Path
@@ -40,6 +42,8 @@ class MixturePreset:
         captioner: Folder or hub id of the BLIP captioner.
         codebook: File with the code of the masks.
         denoising_steps: Steps of the painting.
+        guidance: Scale of classifier-free guidance of the painting, at least 1; 1 is none, which the small street
+            pipeline is made for. The pipelines of Stable Diffusion's size want 5 to 10.
         detector: Folder or hub id of a GroundingDINO that finds the boxes of texts, such as
             ``"IDEA-Research/grounding-dino-tiny"``; None knows the expressions that come with an image alone.
     """
@@ -54,6 +58,7 @@ class MixturePreset:
     codebook: str
     denoising_steps: int = 4
     detector: str | None = None
+    guidance: float = 1.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -61,6 +66,10 @@ class MixturePreset:
             if field.name == "denoising_steps":
                 if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
                     raise ValueError(f"models['denoising_steps']={value!r} must be a whole number in [1, 1000]")
+            elif field.name == "guidance":
+                number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+                if not number or not 1 <= value < math.inf:
+                    raise ValueError(f"models['guidance']={value!r} must be a number in [1, inf)")
             elif (not isinstance(value, str) or not value) and not (field.name == "detector" and value is None):
                 raise ValueError(f"models[{field.name!r}]={value!r} must be a folder or a hub id 'owner/name'")
 
@@ -70,6 +79,36 @@ class MixturePreset:
         parts = ("image_codec", "text_codec", "inpainting", "segment_anything", "clip", "captioner", "detector")
         return tuple(getattr(self, part) for part in parts if getattr(self, part) is not None)
 
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What the models are, for the record of tables made with them.
+
+        Raises:
+            ModelLoadError: If a model is missing or damaged.
+        """
+        from noma_semcom_env.zoo.loading import models_digest
+
+        found = {
+            "models": self.name,
+            "models_sha256": models_digest([*self.sources]),
+            "denoising_steps": self.denoising_steps,
+        }
+        # Tables made before there was such a field do not tell of it.
+        return found if self.guidance == 1 else {**found, "guidance": self.guidance}
+
+    @property
+    def receivers(self) -> MixturePreset:
+        """This preset with the bundled parts of its name for those that only find regions and say the rest.
+
+        What is sent of an item is settled once it is one: its region, caption and mask. What arrives of it is decided
+        by the codecs, the painter and the CLIP alone, so that presets with equal ``receivers`` agree on all qualities.
+        """
+        known = PRESETS.get(self.name)
+        return self if known is None else replace(self, **{part: getattr(known, part) for part in _SENDERS})
+
+
+_SENDERS: Final = ("segment_anything", "captioner", "detector")
+"""Parts that look at images before anything is sent."""
 
 _STREET: Final = WEIGHTS / "street_mixture"
 PRESETS: Final[Mapping[str, MixturePreset]] = {
@@ -132,10 +171,10 @@ def _load(key: str, device: str) -> Transceiver:
     from noma_semcom_env.mixture.text_codec import TextCodec
     from noma_semcom_env.mixture.transceiver import Transceiver
     from noma_semcom_env.recovery.perceptual import PerceptualDistance
-    from noma_semcom_env.zoo.loading import load_model, models_digest
+    from noma_semcom_env.zoo.loading import load_model
 
     preset = MixturePreset(**json.loads(key))
-    painter = load_inpainting(preset.inpainting, preset.denoising_steps, device)
+    painter = load_inpainting(preset.inpainting, preset.denoising_steps, device, guidance=preset.guidance)
     segmenter = load_model("sam", preset.segment_anything)
     clip = load_model("clip", preset.clip)
     captioner = load_model("captioner", preset.captioner)
@@ -153,11 +192,8 @@ def _load(key: str, device: str) -> Transceiver:
         partial(encode_mask, preset.codebook),
         PerceptualDistance(),
         tuple(json.loads(Path(preset.codebook).read_text())["labels"]),
-        {
-            "models": preset.name,
-            "models_sha256": models_digest([*preset.sources]),
-            "denoising_steps": preset.denoising_steps,
-        },
+        preset.origin,
+        None if preset.receivers == preset else preset.receivers.origin,
     )
 
 

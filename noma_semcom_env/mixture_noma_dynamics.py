@@ -6,9 +6,12 @@ at once with the other users over the same band. While the users in S are decode
     c_k(S) = (n_text + n_roi) / B + mask_bits / R_k(S),
 
 a function of S alone that grows with S, so that receive beams and decoding order of least latency are found exactly
-(:mod:`~noma_semcom_env.link.decoding_order`). Its analogue symbols see SINR_k, and arrive as over AWGN of that SNR. All
-users count as sending throughout, as in the JTSC paper; cancelling analogue symbols presumes that the receiver can
-rebuild them from what it decoded, and ``sic_residual`` is the share of their power that this leaves.
+(:mod:`~noma_semcom_env.link.decoding_order`). Often several orders have it, every order where masks are not counted:
+c_k is airtime then. Of these the one is taken that decodes at each place the user of highest SINR against those that
+remain (:mod:`~noma_semcom_env.link.equal_latency`), so that the order follows the link and not the airtimes. A user's
+analogue symbols see SINR_k, and arrive as over AWGN of that SNR. All users count as sending throughout, as in the JTSC
+paper; cancelling analogue symbols presumes that the receiver can rebuild them from what it decoded, and
+``sic_residual`` is the share of their power that this leaves.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from gymnasium import spaces
 from noma_semcom_env.fading import channel_model
 from noma_semcom_env.link.channel import drop_distances, sample_trajectories
 from noma_semcom_env.link.decoding_order import exhaustive_latency_order, minimize_latency_order
+from noma_semcom_env.link.equal_latency import strongest_first
 from noma_semcom_env.link.sic import Transmission
 from noma_semcom_env.mixture.budget import split_symbols, symbols_per_token, total_symbols
 from noma_semcom_env.mixture_parts import (
@@ -64,6 +68,9 @@ class UplinkState(Episodes):
 
 class MixtureNomaDynamics(MixtureParts):
     """One step of the uplink for B environments at once.
+
+    Users are decoded in the order of least latency; among orders whose latencies are equal to 1e-9, stronger users
+    first.
 
     Args:
         scenario: Every knob.
@@ -208,16 +215,11 @@ class MixtureNomaDynamics(MixtureParts):
         return MixtureTransition(moved, reward, info)
 
     def _send(self, state: UplinkState, symbols: np.ndarray, bits: np.ndarray) -> Transmission:
-        bandwidth_hz = self.scenario.bandwidth_hz
-        return self._solve(
-            state.now(state.channels),
-            self.power_w,
-            self.noise_power_w,
-            bandwidth_hz,
-            bits.astype(np.float64),
-            airtime_s=symbols / bandwidth_hz,
-            sic_residual=self.scenario.sic_residual,
-        )
+        one, demand = self.scenario, bits.astype(np.float64)
+        airtime_s = symbols / one.bandwidth_hz
+        link = (state.now(state.channels), self.power_w, self.noise_power_w, one.bandwidth_hz, demand)
+        best = self._solve(*link, airtime_s=airtime_s, sic_residual=one.sic_residual)
+        return strongest_first(*link, airtime_s, best.latency_s, one.sic_residual)
 
     def _sinr_db(self, rate_bps: np.ndarray) -> np.ndarray:
         """SINRs in dB from R_k = B log2(1 + SINR_k); ``-inf`` where the rate is 0."""

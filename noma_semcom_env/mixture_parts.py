@@ -35,7 +35,7 @@ class MixtureRecovery(Protocol):
 
     @property
     def clip_ceiling(self) -> float:
-        """CLIP-RONI where text costs nothing."""
+        """CLIP-RONI that is worth 1; it should not depend on the items, lest training and testing differ in reward."""
         ...
 
     def quality(

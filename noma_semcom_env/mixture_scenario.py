@@ -186,7 +186,8 @@ class MixtureScenario(MixtureBase):
         models: Models of ``recovery="live"``: a preset's name, or a mapping that swaps parts of one, kept as JSON.
         psnr_weight: w, weight of PSNR-ROI against CLIP-RONI, in [0, 1] (assumption).
         psnr_ref_db: PSNR-ROI that is worth 1 (assumption).
-        clip_ceiling: CLIP-RONI that is worth 1; None is the table's, where text costs nothing.
+        clip_ceiling: CLIP-RONI that is worth 1; None is that of the bundled policy items where text costs nothing, for
+            all tables by the bundled models, and the table's own for others.
         undecodable_penalty: Subtracted where the text cannot be decoded, times the share of the seeds for which that is
             so (assumption).
         episode_length: Steps of an episode, which then truncates (assumption).

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from noma_semcom_env.mixture.table import load_mixture_table
 from noma_semcom_env.mixture_models import (
     PRESETS,
     load_mixture_preset,
@@ -43,11 +44,36 @@ def test_parts_are_swapped_by_mapping_or_its_json() -> None:
         ({"detector": ""}, r"models\['detector'\]=''"),
         ({"denoising_steps": 0}, r"models\['denoising_steps'\]=0"),
         ({"denoising_steps": True}, r"models\['denoising_steps'\]=True"),
+        ({"guidance": 0.5}, r"models\['guidance'\]=0.5"),
+        ({"guidance": True}, r"models\['guidance'\]=True"),
+        ({"guidance": "7"}, r"models\['guidance'\]='7'"),
+        ({"guidance": float("nan")}, r"models\['guidance'\]=nan"),
     ],
 )
 def test_bad_presets_are_refused(models: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_mixture_preset(models)
+
+
+def test_the_origin_of_the_bundled_models_is_that_of_the_bundled_tables() -> None:
+    preset = load_mixture_preset()
+    assert preset.origin == load_mixture_table("street-test").provenance["origin"]
+    assert "guidance" not in preset.origin
+    guided = load_mixture_preset({"guidance": 7.5})
+    assert guided.origin == {**preset.origin, "guidance": 7.5}
+
+
+def test_swapping_what_looks_before_sending_leaves_the_receivers_alone() -> None:
+    preset = load_mixture_preset()
+    # Any folder of models will do for its digest.
+    for part in ("detector", "segment_anything", "captioner"):
+        swapped = load_mixture_preset({part: preset.clip})
+        assert swapped.origin != preset.origin, part
+        assert swapped.receivers.origin == preset.origin, part
+    for part, value in (("clip", preset.captioner), ("inpainting", preset.clip), ("image_codec", preset.clip)):
+        assert load_mixture_preset({part: value}).receivers.origin != preset.origin, part
+    for knob in ({"denoising_steps": 5}, {"guidance": 2.0}):
+        assert load_mixture_preset(knob).receivers.origin != preset.origin
 
 
 def test_missing_and_foreign_models_are_refused_by_name(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ class MixtureOfSemanticsEnv(_Shell):
     | `models` | `"street_mixture"` | models of `recovery="live"`, by name or as a mapping that swaps parts |
     | `psnr_weight` | 0.5 | w |
     | `psnr_ref_db` | 40.0 | PSNR-ROI that is worth 1 |
-    | `clip_ceiling` | None | CLIP-RONI that is worth 1; None is the table's |
+    | `clip_ceiling` | None | CLIP-RONI that is worth 1; None is the policy items' for tables by the bundled models |
     | `undecodable_penalty` | 0.1 | subtracted where the text cannot be decoded |
     | `episode_length` | 20 | steps of an episode |
     | `channel` | `"rayleigh"` | `"rayleigh"` (block fading) or `"awgn"` |
@@ -252,7 +252,7 @@ class MixtureOfSemanticsNomaEnv(_Shell):
     | `models` | `"street_mixture"` | models of `recovery="live"`, by name or as a mapping that swaps parts |
     | `psnr_weight` | 0.5 | w |
     | `psnr_ref_db` | 40.0 | PSNR-ROI that is worth 1 |
-    | `clip_ceiling` | None | CLIP-RONI that is worth 1; None is the table's |
+    | `clip_ceiling` | None | CLIP-RONI that is worth 1; None is the policy items' for tables by the bundled models |
     | `undecodable_penalty` | 0.1 | subtracted where the text cannot be decoded |
     | `episode_length` | 20 | steps of an episode |
     | `num_users` | 3 | K |

@@ -7,7 +7,7 @@ of 32, 11, 8, 6 and 5 symbols at 256 x 256 pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -132,26 +132,31 @@ class TokenRule:
             (...,) float64 in [0, 1].
 
         Raises:
-            ValueError: If an SNR or a CBR is refused.
+            ValueError: If an SNR is refused, or a CBR is negative or not finite.
         """
-        count = PAPER_TOKENS if tokens is None else np.asarray(tokens)
+        count, ratio = PAPER_TOKENS if tokens is None else np.asarray(tokens), _checked_ratio(cbr)
         with np.errstate(divide="ignore", invalid="ignore"):
-            share = self.symbols_at(snr_db) * count / (np.asarray(cbr, dtype=np.float64) * np.asarray(source_samples))
+            share = self.symbols_at(snr_db) * count / (ratio * np.asarray(source_samples))
         return np.asarray(np.clip(np.nan_to_num(share, nan=0.0), 0.0, 1.0))
 
 
+@dataclass(frozen=True)
 class PaperRule(TokenRule):
     """Table I of the paper.
 
-    Args:
+    Attributes:
+        snr_db: The table's.
+        symbols: The table's.
         interpolation: Between the table's SNRs, see :class:`TokenRule`; between its bandwidth ratios the law
             alpha * CBR = constant needs no name but a name all the same: ``"none"`` refuses those too.
         extrapolate: Whether SNRs beyond the table get the nearest entry's symbols, and bandwidth ratios beyond it
             follow the law, instead of being refused.
     """
 
-    def __init__(self, interpolation: Interpolation = "none", extrapolate: bool = False) -> None:
-        super().__init__(PAPER_SNR_DB, PAPER_SYMBOLS, interpolation, extrapolate)
+    snr_db: tuple[float, ...] = field(default=PAPER_SNR_DB, init=False)
+    symbols: tuple[float, ...] = field(default=PAPER_SYMBOLS, init=False)
+    interpolation: Interpolation = "none"
+    extrapolate: bool = False
 
     def alpha(
         self,
@@ -165,7 +170,7 @@ class PaperRule(TokenRule):
         Raises:
             ValueError: If an SNR or a CBR lies outside the table, or between its entries, and that is not provided for.
         """
-        ratio, grid = np.asarray(cbr, dtype=np.float64), np.array(PAPER_CBR)
+        ratio, grid = _checked_ratio(cbr), np.array(PAPER_CBR)
         on_grid = np.isclose(ratio[..., None], grid, rtol=_SAME, atol=0).any(axis=-1)
         inside = (ratio >= grid[0]) & (ratio <= grid[-1])
         if not (on_grid | inside).all() and not self.extrapolate:
@@ -179,6 +184,16 @@ class PaperRule(TokenRule):
                 "name an interpolation: 'log' or 'lower'"
             )
         return super().alpha(snr_db, ratio, source_samples, tokens)
+
+
+def _checked_ratio(cbr: ArrayLike) -> np.ndarray:
+    ratio = np.asarray(cbr, dtype=np.float64)
+    wrong = ~(np.isfinite(ratio) & (ratio >= 0))
+    if wrong.any():
+        raise ValueError(
+            f"cbr={ratio[wrong].flat[0]!r} must be a finite number of at least 0: complex symbols a real source sample"
+        )
+    return ratio
 
 
 def fit_thresholds(

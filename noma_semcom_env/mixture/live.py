@@ -51,17 +51,18 @@ class LiveMixture:
         really arrives, where the table's is painted around that of a middling number of symbols.
 
         Args:
-            table: Made by the same models.
+            table: Made by the same models. Those that only look at images before anything is sent (segmentation,
+                captioner, detector) may be others, since the table holds what they made of its items.
             transceiver: Of these models.
 
         Raises:
-            MixtureTableError: If the table does not say what made it, or other models made it.
+            MixtureTableError: If the table does not say what made it, or other codecs, painter or CLIP made it.
         """
         made_by, where = table.provenance, f"mixture table {table.path or '(in memory)'}"
         for key in ("seeds", "undecodable_above", "origin"):
             if key not in made_by:
                 raise MixtureTableError(f"{where} does not say its {key}; recovery='live' needs it. Tabulate it again")
-        if made_by["origin"] != transceiver.origin:
+        if made_by["origin"] not in (transceiver.origin, transceiver.receiving):
             raise MixtureTableError(
                 f"{where} was made by {made_by['origin']} but recovery='live' would run {transceiver.origin}, so the "
                 "two would not agree. Name the models that made the table, or tabulate the items again"

@@ -10,6 +10,10 @@ import numpy as np
 GREY: Final = 128
 """What pixels of the region become before CLIP looks at the rest."""
 
+MOST_PSNR_DB: Final = 100.0
+"""What stands for a region without any error, whose PSNR is infinite; one pixel of 128 x 128 that is a level off in
+one colour is at 95 dB."""
+
 
 def psnr_roi(image: np.ndarray, reference: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Peak signal-to-noise ratio over regions of interest.
@@ -20,7 +24,7 @@ def psnr_roi(image: np.ndarray, reference: np.ndarray, mask: np.ndarray) -> np.n
         mask: (..., H, W) bool, the regions; none may be empty.
 
     Returns:
-        (...,) float64 in dB; ``inf`` where a region arrived without any error.
+        (...,) float64 in dB, at most :data:`MOST_PSNR_DB`, so that tables and rewards stay finite.
 
     Raises:
         ValueError: If shapes or types do not agree, values are out of range, or a region is empty.
@@ -39,7 +43,7 @@ def psnr_roi(image: np.ndarray, reference: np.ndarray, mask: np.ndarray) -> np.n
     error = ((first - second) ** 2).mean(axis=-1)
     mean = np.where(mask, error, 0.0).sum(axis=(-2, -1)) / pixels
     with np.errstate(divide="ignore"):
-        return np.asarray(-10 * np.log10(mean))
+        return np.asarray(np.minimum(-10 * np.log10(mean), MOST_PSNR_DB))
 
 
 class ClipScore:

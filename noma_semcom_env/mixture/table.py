@@ -30,6 +30,8 @@ from noma_semcom_env.mixture.items import MixtureItems
 
 FORMAT: Final = 1
 BUNDLED: Final = Path(__file__).parent / "tables"
+CEILING_TABLE: Final = "street-policy"
+"""Bundled table whose CLIP-RONI is worth 1 in all tables by the same models."""
 
 _QUALITIES: Final = ("grey_psnr_db", "psnr_roi_db", "clip_roni", "token_error", "undecodable")
 _GRIDS: Final = ("snr_db", "roi_symbols", "token_symbols")
@@ -128,9 +130,21 @@ class MixtureTable:
         return self
 
     @cached_property
-    def clip_ceiling(self) -> float:
+    def saturated_clip(self) -> float:
         """CLIP-RONI where text costs nothing: the mean over items at margin 0, most symbols and highest SNR."""
         return float(self.clip_roni[:, 0, -1, -1].mean(dtype=np.float64))
+
+    @property
+    def clip_ceiling(self) -> float:
+        """CLIP-RONI that is worth 1 in a reward, one number for all tables by the same models.
+
+        It is the :attr:`saturated_clip` of the bundled policy items, so that agents are tested by the reward that they
+        were trained for, which owes nothing to the test items. A table by other models, whose CLIP may have another
+        scale, has its own.
+        """
+        policy = self if "origin" not in self.provenance else load_mixture_table(CEILING_TABLE)
+        same = policy.provenance.get("origin") == self.provenance.get("origin")
+        return policy.saturated_clip if same else self.saturated_clip
 
     def quality(
         self,

@@ -25,9 +25,6 @@ SNR_DB: Final = (-10.0, -7.5, -5.0, -2.5, 0.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0, 
 ROI_SYMBOLS: Final = (64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144)
 TOKEN_SYMBOLS: Final = (0, 5, 6, 8, 11, 16, 22, 32)
 
-MOST_PSNR_DB: Final = 100.0
-"""What stands for a region that arrives without any error."""
-
 _QUALITIES: Final = ("grey_psnr_db", "psnr_roi_db", "clip_roni", "token_error", "undecodable")
 
 
@@ -198,7 +195,7 @@ def _send_regions(prepared: Prepared, transceiver: Transceiver, recipe: MixtureR
         np.repeat(values, len(seeds), axis=0) for values in (prepared.images, prepared.regions, prepared.targets)
     )
     received = send_regions(transceiver.image_codec, images, regions, symbols, snr_db, snr_db, seeds)
-    found = np.minimum(psnr_roi(received, images, targets), MOST_PSNR_DB)
+    found = psnr_roi(received, images, targets)
     shape = len(recipe.seeds), len(recipe.roi_symbols), len(recipe.snr_db)
     middle = recipe.roi_symbols.index(recipe.painted_symbols)
     return received.reshape(*shape, *images.shape[1:])[:, middle], found.reshape(shape)
@@ -228,7 +225,12 @@ def interpolation_errors(table: MixtureTable, transceiver: Transceiver, points: 
 
     Over ``awgn`` the encoder is told the SNR; over ``rayleigh`` a fade lies between the mean SNR that it is told and
     the effective one, which a table cannot tell apart. CLIP-RONI's errors include that tables paint around a region of
-    a middling number of symbols.
+    a middling number of symbols, whatever arrives.
+
+    The points are of regions that arrive, with symbols drawn over the grid on a logarithmic scale. Environments meet
+    others, in which a table paints around a region that is not there, and CLIP-RONI is farther off than at the points:
+    a lost mask (mean 0.050 and largest 0.213 for ``street-test``), no symbols for the region (0.044 and 0.177), and few
+    of them (0.035 and 0.130 at 300). What is stored says nothing of these.
 
     Args:
         table: The table.
@@ -241,7 +243,7 @@ def interpolation_errors(table: MixtureTable, transceiver: Transceiver, points: 
     """
     made_by = table.provenance
     live = LiveMixture(
-        table.items, transceiver, table.clip_ceiling, made_by["seeds"], float(made_by["undecodable_above"])
+        table.items, transceiver, table.saturated_clip, made_by["seeds"], float(made_by["undecodable_above"])
     )
     rng = np.random.default_rng(seed)
     errors: dict[str, Any] = {"points": points}
@@ -257,7 +259,7 @@ def interpolation_errors(table: MixtureTable, transceiver: Transceiver, points: 
         arguments = (rows, margin, roi, token, snr_db, effective_db, np.ones(points, dtype=bool))
         true, found = live.quality(*arguments), table.quality(*arguments)
         differences = {
-            name: np.abs(np.minimum(getattr(true, name), MOST_PSNR_DB) - np.minimum(getattr(found, name), MOST_PSNR_DB))
+            name: np.abs(getattr(true, name) - getattr(found, name))
             for name in ("psnr_roi_db", "clip_roni", "token_error", "undecodable")
         }
         errors[channel] = {

@@ -5,8 +5,10 @@ receiver's configuration is the transmitter's. So there are four blocks at eithe
 signal-to-noise ratio, the symbols a token and the number of tokens, so that one codec serves all of them: of each
 token's latents a prefix is sent, five to 32 complex symbols in the bundled codec.
 
-Only what a caption has is sent: its tokens and the end token. The receiver knows how many symbols belong to the text,
-as it knows the rate of the image, hence the number of tokens as well. A caption can be padded with end tokens to a
+Only what a caption has is sent: its tokens and the end token. Decoding needs their number and the symbols a token,
+which differ from caption to caption. Both are taken to be known at the receiver for nothing, as is how the budget is
+split; a header that told them would be some 24 bits, see :func:`~noma_semcom_env.mixture.budget.mask_cost`. A caption
+can be padded with end tokens to a
 fixed number, as Table I of the paper has it (24 tokens of 32, 11, 8, 6 or 5 symbols); then all of those count.
 """
 

@@ -72,7 +72,7 @@ class Reception:
         token_error: (B,) share of the tokens received as others; 1 where none was sent.
         received: (B, H, W, 3) uint8, the regions as decoded, grey elsewhere.
         painted: (B, H, W, 3) uint8, the result.
-        psnr_roi_db: (B,) over the targets, of the regions as received.
+        psnr_roi_db: (B,) over the targets, of the regions as received: before painting, grey where a region is lost.
         clip_roni: (B,); NaN where the region is the whole image, which leaves no rest.
         lpips: (B,), or None without a perceptual distance.
     """
@@ -109,6 +109,8 @@ class Transceiver:
             :class:`~noma_semcom_env.recovery.perceptual.PerceptualDistance`; None measures none.
         kinds: Names of kinds of things, by which a referring expression tells what its region is.
         origin: What the models are, for the record of tables made with them.
+        receiving: What they would be with the usual parts for those that only look at images before anything is sent;
+            tables of that origin have the same qualities. None is ``origin``.
     """
 
     def __init__(
@@ -124,11 +126,13 @@ class Transceiver:
         perceptual: Callable[[Any, Any], Any] | None = None,
         kinds: Sequence[str] = (),
         origin: Mapping[str, Any] | None = None,
+        receiving: Mapping[str, Any] | None = None,
     ) -> None:
         self.image_codec, self.text_codec, self.tokenizer = image_codec, text_codec, tokenizer
         self.painter, self.judge, self.finder = painter, judge, finder
         self.captioner, self.encode_mask, self.perceptual = captioner, encode_mask, perceptual
         self.kinds, self.origin = tuple(kinds), dict(origin or {})
+        self.receiving = self.origin if receiving is None else dict(receiving)
 
     def prepare(
         self,

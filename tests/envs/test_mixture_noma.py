@@ -143,3 +143,23 @@ def test_residuals_cost_and_actions_are_checked(mixture: MixtureTable) -> None:
     env.reset(seed=0)
     with pytest.raises(ValueError, match=r"action has shape \(3,\); \(6,\) is needed: alpha and cbr, user by user"):
         env.step(np.zeros(3))
+
+
+@pytest.mark.parametrize("transmission", ["optimal", "exhaustive"])
+def test_where_masks_cost_nothing_the_order_follows_the_link(mixture: MixtureTable, transmission: str) -> None:
+    """All orders take the longest airtime then; by airtimes users would be decoded as their CBRs ascend."""
+    env, action, _, info = stepped(mixture, accounting="paper", transmission=transmission)
+    known, by_airtime = info["privileged"], 0
+    for b in range(env.num_envs):
+        h = np.sqrt(known["power_w"][b] / known["noise_power_w"][b])[:, None] * known["channel"][b]
+        waiting = [0, 1, 2]
+        for k in info["decoding_order"][b].tolist():
+            ratio = {}
+            for one in waiting:
+                others = sum((np.outer(h[j], h[j].conj()) for j in waiting if j != one), start=np.eye(2))
+                ratio[one] = (h[one].conj() @ np.linalg.solve(others, h[one])).real
+            assert k == max(ratio, key=lambda one: ratio[one])
+            waiting.remove(k)
+        cbr = action[b].reshape(3, 2)[:, 1]
+        by_airtime += info["decoding_order"][b].tolist() == np.argsort(cbr).tolist()
+    assert by_airtime < env.num_envs / 2

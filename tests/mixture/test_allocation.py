@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,9 @@ def test_the_paper_rule_is_one_law() -> None:
         (7.0, 0.032, r"7\.0.* is none of .*name an interpolation"),
         (10.0, 0.02, r"0\.02.* is none of .*name an interpolation"),
         (np.nan, 0.032, r"NaN"),
+        (10.0, np.nan, r"cbr=.*nan.* must be a finite number of at least 0"),
+        (10.0, np.inf, r"cbr=.*inf.* must be a finite number of at least 0"),
+        (10.0, -0.032, r"cbr=.*-0\.032.* must be a finite number of at least 0"),
     ],
 )
 def test_the_paper_rule_refuses_what_is_not_in_the_table(snr_db: float, cbr: float, message: str) -> None:
@@ -193,3 +198,18 @@ def test_bad_fits_are_refused() -> None:
         arguments = {"clip_roni": scores, "symbols": counts, "grid_db": grid} | change
         with pytest.raises(ValueError, match=message):
             fit_thresholds(**arguments)
+
+
+def test_a_paper_rule_is_replaced_in_part() -> None:
+    rule = replace(PaperRule("lower"), extrapolate=True)
+    assert rule == PaperRule("lower", extrapolate=True)
+    assert (rule.interpolation, rule.snr_db, rule.symbols) == ("lower", PAPER_SNR_DB, (32, 11, 8, 6, 5))
+    assert rule.alpha(-5.0, 0.2) == rule.symbols_at(0.0) * 24 / (0.2 * PAPER_SAMPLES)
+
+
+@pytest.mark.parametrize("rule", [PaperRule("lower", extrapolate=True), TokenRule((0.0, 20.0), (8, 5))])
+@pytest.mark.parametrize("cbr", [np.nan, np.inf, -0.01])
+def test_no_rule_takes_what_is_no_bandwidth_ratio(rule: TokenRule, cbr: float) -> None:
+    with pytest.raises(ValueError, match="cbr=.* must be a finite number of at least 0"):
+        rule.alpha(10.0, np.array([0.03, cbr]), PAPER_SAMPLES)
+    assert rule.alpha(10.0, 0.0, PAPER_SAMPLES) == 1.0

@@ -117,6 +117,24 @@ def test_paints_as_the_pipeline_alone_does(
     np.testing.assert_allclose(painted[~known], stock[~known] * 255, atol=0.51)
 
 
+def test_guidance_leads_away_from_what_is_painted_without_a_text(
+    pipeline: Any, receiver: Inpainting, received: np.ndarray, known: np.ndarray
+) -> None:
+    """Classifier-free guidance, by the UNet's own predictions with and without a text."""
+    unguided, twice = Inpainting(pipeline, 1, guidance=1.0), Inpainting(pipeline, 1, guidance=4.0)
+    assert receiver.guidance == unguided.guidance == 1.0
+    plain, guided = unguided.paint(received, known, TEXTS), twice.paint(received, known, TEXTS)
+    assert (plain != guided).any(axis=(1, 2, 3, 4)).all()
+    for one in (plain, guided):
+        np.testing.assert_array_equal(one[:, 0][known], received[known])
+    nothing = ["", "", ""]
+    np.testing.assert_allclose(
+        twice.paint(received, known, nothing).astype(int), unguided.paint(received, known, nothing).astype(int), atol=1
+    )
+    with pytest.raises(ValueError, match=r"guidance=0\.5 must be at least 1"):
+        Inpainting(pipeline, 1, guidance=0.5)
+
+
 def test_a_wholly_known_image_needs_no_painting(
     monkeypatch: pytest.MonkeyPatch, receiver: Inpainting, received: np.ndarray
 ) -> None:
@@ -221,6 +239,7 @@ class TestLoading:
     ) -> None:
         loaded = load_inpainting(folder, steps=2)
         assert loaded.resolution == SIDE
+        assert (loaded.guidance, load_inpainting(folder, steps=2, guidance=3.0).guidance) == (1.0, 3.0)
         again = loaded.paint(received, known, TEXTS).astype(int)
         np.testing.assert_allclose(again, receiver.paint(received, known, TEXTS).astype(int), atol=1)
 

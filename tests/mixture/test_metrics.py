@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from noma_semcom_env.mixture.metrics import GREY, ClipScore, clip_roni, psnr_roi
+from noma_semcom_env.mixture.metrics import GREY, MOST_PSNR_DB, ClipScore, clip_roni, psnr_roi
 from noma_semcom_env.scenes.street import CLASSES, StreetScene, render, split_seeds
 from noma_semcom_env.zoo.loading import load_model
 from noma_semcom_env.zoo.presets import WEIGHTS
@@ -57,9 +57,13 @@ class TestPsnrRoi:
         mask = np.eye(4, dtype=bool)
         np.testing.assert_allclose(psnr_roi(first, second, mask), psnr_roi(first / 255, second / 255, mask))
 
-    def test_without_error_it_is_infinite(self) -> None:
+    def test_without_error_it_is_the_most_there_is(self) -> None:
         image = pictures(1)
-        assert psnr_roi(image, image, np.ones((1, 4, 4), dtype=bool)).tolist() == [np.inf]
+        assert psnr_roi(image, image, np.ones((1, 4, 4), dtype=bool)).tolist() == [MOST_PSNR_DB]
+        large = np.zeros((1, 128, 128, 3), dtype=np.uint8)
+        off = large.copy()
+        off[0, 0, 0, 0] = 1
+        assert 90 < psnr_roi(off, large, np.ones((1, 128, 128), dtype=bool))[0] < MOST_PSNR_DB
         assert psnr_roi(image[:0], image[:0], np.ones((0, 4, 4), dtype=bool)).shape == (0,)
 
     @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ from noma_semcom_env.mixture.table import (
     MixtureTableError,
     load_mixture_table,
 )
+from noma_semcom_env.mixture_parts import MixtureParts
+from noma_semcom_env.mixture_scenario import MixtureScenario
 
 Make = Callable[..., MixtureTable]
 
@@ -132,6 +134,17 @@ def test_one_point_grids_are_constant(table: MixtureTable) -> None:
 
 def test_the_ceiling_is_where_text_costs_nothing(table: MixtureTable) -> None:
     assert table.clip_ceiling == pytest.approx(float(table.clip_roni[:, 0, -1, -1].mean()))
+    assert replace(table, provenance={"origin": {"models": "other"}}).clip_ceiling == table.clip_ceiling
+
+
+def test_all_bundled_tables_have_the_ceiling_of_the_policy_items() -> None:
+    tables = [load_mixture_table(f"street-{split}") for split in ("policy", "validation", "test")]
+    assert [one.clip_ceiling for one in tables] == [tables[0].saturated_clip] * 3
+    assert tables[0].saturated_clip == pytest.approx(0.4087, abs=5e-5)
+    assert len({one.saturated_clip for one in tables}) == 3
+    rewards = [MixtureParts(MixtureScenario(images=f"street-{split}")) for split in ("policy", "validation", "test")]
+    one = np.ones(1)
+    assert len({float(parts.worth_terms(one, one, one)[1][0]) for parts in rewards}) == 1
 
 
 def test_a_file_holds_all_of_it(table: MixtureTable, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from noma_semcom_env.mixture.items import MixtureItems
 from noma_semcom_env.mixture.live import LiveMixture
 from noma_semcom_env.mixture.offering import describe_prompt, make_items
 from noma_semcom_env.mixture.saliency import roi_importance
+from noma_semcom_env.mixture.sending import GREY
 from noma_semcom_env.mixture.table import MixtureTable, MixtureTableError
 from noma_semcom_env.mixture.tabulate import MixtureRecipe, tabulate_mixtures
 from noma_semcom_env.mixture.transceiver import Transceiver
@@ -115,10 +116,12 @@ def test_the_record_says_what_made_it_and_how_far_off_it_is(tabulated: MixtureTa
     assert made_by["seeds"] == [0, 1]
     errors = made_by["interpolation_error"]
     assert errors["points"] == 6
+    bounds = {"psnr_roi_db": 0.5, "clip_roni": 0.02, "token_error": 0.3, "undecodable": 1.0}
     for channel in ("awgn", "rayleigh"):
-        for name in ("psnr_roi_db", "clip_roni", "token_error", "undecodable"):
-            assert 0 <= errors[channel][name]["mean"] <= errors[channel][name]["largest"] < 5
+        for name, bound in bounds.items():
+            assert 0 <= errors[channel][name]["mean"] <= errors[channel][name]["largest"] <= bound, name
     assert errors["awgn"]["psnr_roi_db"]["largest"] > 0
+    assert errors["awgn"]["clip_roni"]["largest"] > 0
 
 
 def test_errors_are_those_of_the_table(tabulated: MixtureTable, transceiver: Transceiver) -> None:
@@ -187,6 +190,7 @@ def test_live_recovery_runs_in_the_environment(
         for recovery in ("table", "live")
     ]
     assert asked == ["street_mixture"]
+    stated = tabulated.provenance["interpolation_error"]
     for env in envs:
         env.reset(seed=0)
     for _ in range(3):
@@ -195,9 +199,63 @@ def test_live_recovery_runs_in_the_environment(
         assert one["roi_symbols"] == other["roi_symbols"]
         assert one["token_error"] == other["token_error"] == 1.0
         assert one["psnr_roi_db"] == pytest.approx(other["psnr_roi_db"], abs=1.0)
+        assert one["clip_roni"] == pytest.approx(other["clip_roni"], abs=stated["awgn"]["clip_roni"]["largest"])
     live = envs[1].dynamics.recovery
     assert copy.deepcopy(live) is live
     assert "3 items" in repr(live)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_live_steps_with_text_are_as_the_table_says(
+    tabulated: MixtureTable, transceiver: Transceiver, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    """With the mask lost the table, painted around a region all the same, is farther off than it states."""
+    from noma_semcom_env import mixture_models
+
+    monkeypatch.setattr(mixture_models, "load_transceiver", lambda models: transceiver)
+    # Nine fades of ten fall short of the mask's rate, or none does.
+    knobs: dict[str, Any] = {"channel": "rayleigh", "mask_outage": 0.9} if lost else {"channel": "awgn"}
+    knobs |= {"images": str(tabulated.path), "cbr_values": (0.06,), "snr_values_db": (20.0,)}
+    envs: list[Any] = [
+        gymnasium.make("MixtureOfSemantics-v0", **knobs, recovery=recovery).unwrapped for recovery in ("table", "live")
+    ]
+    for env in envs:
+        env.reset(seed=1)
+    stated = tabulated.provenance["interpolation_error"]["awgn"]["clip_roni"]["largest"]
+    seen, apart = 0, []
+    for _ in range(6):
+        one, other = (env.step(np.array([0.0]))[4] for env in envs)
+        assert one["symbols_per_token"] == other["symbols_per_token"] >= 5
+        assert one["mask_received"] == other["mask_received"]
+        if one["mask_received"] != lost:
+            seen += 1
+            apart.append(abs(one["clip_roni"] - other["clip_roni"]))
+            assert one["psnr_roi_db"] == pytest.approx(other["psnr_roi_db"], abs=1e-4 if lost else 0.5)
+    assert seen >= 4
+    assert max(apart) <= (0.03 if lost else stated)
+    assert np.ptp(tabulated.clip_roni) > 5 * max(apart), "items differ by more"
+
+
+def test_flat_grey_objects_are_finite_in_table_and_live(transceiver: Transceiver, tmp_path: Path) -> None:
+    """A grey object that is lost, or sent without any error, arrives without error."""
+    image = np.full((1, 32, 32, 3), GREY, dtype=np.uint8)
+    region = np.zeros((32, 32), dtype=bool)
+    region[4:14, 4:16] = True
+    image[0][~region] = 30
+    items = make_items(transceiver, ["grey"], image, [0], [region])
+    table = tabulate_mixtures(items, transceiver, tmp_path / "grey.npz", RECIPE, off_grid=2)
+    assert table.grey_psnr_db.tolist() == [[100.0]]
+    one = np.ones(1, dtype=int)
+    arguments = (0 * one, 0 * one, 64 * one, 5 * one, 20.0 * one, 20.0 * one, one < 0)
+    live = LiveMixture.from_table(table, transceiver).quality(*arguments)
+    assert live.psnr_roi_db.tolist() == table.quality(*arguments).psnr_roi_db.tolist() == [100.0]
+
+
+def test_tables_are_live_with_other_models_for_what_is_done_before_sending(
+    tabulated: MixtureTable, make_transceiver: Callable[..., Transceiver]
+) -> None:
+    other = make_transceiver(origin={"models": "with a detector"}, receiving={"models": "tiny"})
+    assert LiveMixture.from_table(tabulated, other).transceiver is other
 
 
 def test_foreign_tables_are_refused_live(

@@ -353,3 +353,31 @@ def test_a_codec_that_takes_a_region_sends_the_whole_image(
     one.image_codec = SwinJSCC(replace(one.image_codec.config, region_gate=True)).eval()
     got = edge(one, prepared, 0.3, 0.08, 10.0)
     assert (got.received[~prepared.regions] == GREY).all()
+
+
+def test_fades_that_it_draws_itself_are_of_rayleighs_law(
+    transceiver: Transceiver, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import fields
+
+    from scipy.stats import kstest
+
+    count = 4000
+    rows = np.arange(count) % len(prepared)
+    many = Prepared(
+        **{
+            field.name: tuple(value[i] for i in rows) if isinstance(value, tuple) else value[rows]
+            for field in fields(Prepared)
+            for value in [getattr(prepared, field.name)]
+        }
+    )
+    seen: list[np.ndarray] = []
+    monkeypatch.setattr(transceiver, "receive", lambda *given: seen.append(given[4]))
+    for channel, seed in (("rayleigh", 0), ("rayleigh", 0), ("rayleigh", 1), ("awgn", 0)):
+        transceiver.transmit(many, 0.3, 0.08, 10.0, channel, seed=seed)
+    gains = 10 ** ((seen[0] - 10.0) / 10)
+    assert kstest(gains, "expon").pvalue > 0.01
+    assert gains.mean() == pytest.approx(1.0, abs=0.05)
+    np.testing.assert_array_equal(seen[0], seen[1])
+    assert (seen[0] != seen[2]).all()
+    assert (seen[3] == 10.0).all()

@@ -14,13 +14,16 @@ import torch
 from noma_semcom_env.mixture.channel import bandwidth_ratio
 from noma_semcom_env.mixture.convolutional import ADJSCC
 from noma_semcom_env.mixture.swin_jscc import SwinJSCC
+from noma_semcom_env.mixture.tabulate import ROI_SYMBOLS as TABULATED
 from noma_semcom_env.scenes.street import CLASSES
 from noma_semcom_env.zoo.train.data import Scenes, held_out
 from noma_semcom_env.zoo.train.mixture.image_codec import (
     LEAST_REGION,
     REGION_CLASSES,
+    ROI_SYMBOLS,
     TARGET,
     Regions,
+    draw_symbols,
     measure,
     psnr_db,
     region_error,
@@ -48,6 +51,19 @@ def test_regions_are_large_enough_objects() -> None:
     assert data.images[:, 0, 0, 0].tolist() == [0, 2]
     found = [[CLASSES[REGION_CLASSES[i]] for i in row.nonzero()[:, 0].tolist()] for row in data.valid]
     assert found == [["tree", "car"], ["tree"]]
+
+
+def test_regions_are_trained_with_the_symbols_that_tables_ask_for() -> None:
+    uniforms = torch.linspace(0, 1, 1001)
+    symbols = draw_symbols("roi", uniforms)
+    assert ROI_SYMBOLS == (TABULATED[0], TABULATED[-1]) == (int(symbols[0]), int(symbols[-1])) == (64, 6144)
+    # Log-uniform: an octave is as likely as another.
+    octaves = np.histogram(np.log2(symbols.numpy()), bins=np.log2([64, 128, 256, 512, 1024, 2048, 4096]))[0]
+    assert octaves.min() > 0.95 * octaves.max()
+    for kind in ("whole", "roi-jscc"):
+        whole = draw_symbols(kind, uniforms)
+        assert (int(whole[0]), int(whole[-1])) == (983, 5898)
+        np.testing.assert_allclose(np.diff(whole.numpy()), 4.9152, atol=1.0)
 
 
 def test_every_region_of_a_scene_is_drawn_with_its_image_flipped_or_not() -> None:

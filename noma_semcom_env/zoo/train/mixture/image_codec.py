@@ -5,7 +5,9 @@
 ``roi`` sends a region of interest alone, the rest greyed out, and its loss counts the region; ``whole`` sends whole
 images (SwinJSCC, the baseline); ``roi-jscc`` sends whole images too, but its encoder is told the region and its loss
 weighs it higher (after ROI-JSCC, the other baseline). SNR and rate are drawn for each image, the channel for each
-batch.
+batch. Rates of whole images are drawn uniformly from the bandwidth ratios of the environment. What text and mask leave
+of them for a region reaches down to a few symbols, so that those of ``roi`` are drawn log-uniformly over the grid of
+the tables; the bundled weights are older than that and saw no region of fewer than 983 symbols.
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ from noma_semcom_env.zoo.train.fit import Schedule, fit, steps_done
 SIDE: Final = 128
 SNR_DB: Final = (0.0, 20.0)
 CBR: Final = (0.02, 0.12)
+ROI_SYMBOLS: Final = (64, 6144)
+"""Least and most complex symbols of a region, the ends of the tables' grid."""
+
 DEFAULT_CBR: Final = (0.032, 0.048, 0.064, 0.08, 0.096)
 REPORTED_SNR_DB: Final = (0.0, 5.0, 10.0, 15.0, 20.0)
 KINDS: Final = ("roi", "whole", "roi-jscc")
@@ -104,6 +109,14 @@ def region_error(error: torch.Tensor, region: torch.Tensor) -> torch.Tensor:
     return inside / region.sum((1, 2)).clamp_min(1)
 
 
+def draw_symbols(kind: str, uniforms: torch.Tensor) -> torch.Tensor:
+    """Complex symbols, int64, that numbers in [0, 1) stand for: see the ranges above."""
+    if kind == "roi":
+        least, most = ROI_SYMBOLS
+        return (least * (most / least) ** uniforms).round().long()
+    return ((CBR[0] + (CBR[1] - CBR[0]) * uniforms) * 3 * SIDE * SIDE).round().long()
+
+
 def psnr_db(error: torch.Tensor) -> torch.Tensor:
     """PSNR in dB of mean squared errors of images in [0, 1]."""
     return -10 * error.clamp_min(1e-12).log10()
@@ -129,9 +142,9 @@ def fit_codec(name: str, codec: ImageCodec, kind: str, arguments: argparse.Names
         channel = RAYLEIGH if float(torch.rand((), generator=generator)) < 0.5 else AWGN
         dice = torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
         image, region = data.draw(batch, dice)
-        snr_db, cbr = torch.rand(2, batch, generator=dice, device=device)
+        snr_db, rate = torch.rand(2, batch, generator=dice, device=device)
         snr_db = SNR_DB[0] + (SNR_DB[1] - SNR_DB[0]) * snr_db
-        symbols = ((CBR[0] + (CBR[1] - CBR[0]) * cbr) * 3 * SIDE * SIDE).round().long()
+        symbols = draw_symbols(kind, rate).clamp_max(codec.max_symbols)
         sent = keep_region(image, region) if kind == "roi" else image
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             received = codec(sent, snr_db, symbols, channel, dice, region if codec.takes_region else None)
@@ -155,7 +168,7 @@ def fit_codec(name: str, codec: ImageCodec, kind: str, arguments: argparse.Names
         "multiply_adds": count_multiply_adds(codec),
         "data": f"{scenes} street scenes of {SIDE} x {SIDE} of the model split",
         "snr_db": list(SNR_DB),
-        "cbr": list(CBR),
+        **({"roi_symbols": list(ROI_SYMBOLS)} if kind == "roi" else {"cbr": list(CBR)}),
         "steps": steps_done(folder),
         "batch": batch,
         "seconds": round(seconds),

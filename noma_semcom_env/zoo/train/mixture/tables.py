@@ -9,6 +9,12 @@ worth its symbols:
 
     python -m noma_semcom_env.zoo.train.mixture.tables --name street-margins --targets object --margins 0 2 4
 
+The bundled tables are smaller than the defaults here; these three commands make them:
+
+    python -m noma_semcom_env.zoo.train.mixture.tables --split policy --scenes 24 --seeds 0 --off-grid 40
+    python -m noma_semcom_env.zoo.train.mixture.tables --split validation --scenes 8 --seeds 0 --off-grid 40
+    python -m noma_semcom_env.zoo.train.mixture.tables --split test --scenes 12 --seeds 0 --off-grid 40
+
 ``--items FILE`` keeps what the sender sees of the scenes; with ``--look`` nothing else is done, so that another machine
 can tabulate it.
 """
