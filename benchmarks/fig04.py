@@ -57,11 +57,14 @@ from noma_semcom_benchmarks.sweeps import (
     uplinks,
     uplinks_of,
 )
-from noma_semcom_benchmarks.trainings import AGENTS, Point, swept
+from noma_semcom_benchmarks.trainings import AGENTS, SHARED, Point, swept
 from noma_semcom_env import Scenario
 from noma_semcom_env.recovery.subsets import subset_members
 
 IM, M, PLAIN = (find_agent(name).title for name in AGENTS)
+ALIKE: Final = f"{IM}, {M}'s settings"
+"""A control: what of the difference between the two is pruning, and what the settings that tuning chose for them."""
+
 MARGIN: Final = 0.05
 """Share of M-PPO's LPIPS that still counts as comparable, and of the way of a curve that counts as standing still."""
 
@@ -90,7 +93,10 @@ def on_grid(curves: Mapping[int, Mapping[str, np.ndarray]], name: str, steps: np
 
 
 def convergence_claims(
-    curves: Mapping[str, Mapping[int, Mapping[str, np.ndarray]]], random: float, budget: int
+    curves: Mapping[str, Mapping[int, Mapping[str, np.ndarray]]],
+    random: float,
+    budget: int,
+    control: Mapping[str, Mapping[int, Mapping[str, np.ndarray]]] | None = None,
 ) -> tuple[float, dict[str, np.ndarray], list[Claim]]:
     """Threshold, the step at which each run converged by agent, and the verdicts on who is faster.
 
@@ -98,6 +104,7 @@ def convergence_claims(
         curves: Title of an agent to its learning curves.
         random: Random-Selection's regret on the validation episodes.
         budget: Environment steps of every run.
+        control: IM-PPO with M-PPO's settings, by :data:`ALIKE`; it has no part in the threshold.
     """
     texts = [f"{IM} converges in fewer episodes than {M}", f"{M} converges in fewer episodes than {PLAIN}"]
     finals = {title: np.array([one["regret"][-1] for one in runs.values()]) for title, runs in curves.items()}
@@ -107,11 +114,15 @@ def convergence_claims(
         return np.nan, {}, [Claim(text, UNDECIDED, str(error)) for text in texts]
     reached = {
         title: np.array([convergence_step(one["steps"], one["regret"], threshold) for one in runs.values()])
-        for title, runs in curves.items()
+        for title, runs in {**curves, **(control or {})}.items()
     }
+    pairs = [(IM, M), (M, PLAIN)]
+    if control:
+        pairs.append((ALIKE, M))
+        texts.append(f"(ours) with {M}'s settings {IM} converges in fewer episodes than {M}")
     claims = []
-    for text, (first, second) in zip(texts, ((IM, M), (M, PLAIN)), strict=True):
-        seeds = [list(curves[title]) for title in (first, second)]
+    for text, (first, second) in zip(texts, pairs, strict=True):
+        seeds = [list({**curves, **(control or {})}[title]) for title in (first, second)]
         common = sorted(set(seeds[0]) & set(seeds[1]))
         pair = [reached[t][[own.index(s) for s in common]] for t, own in zip((first, second), seeds, strict=True)]
         gap, *censored = convergence_difference(pair[0], pair[1], budget)
@@ -158,8 +169,8 @@ def draw_4ab(
     rows: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
     settled: list[float] = []
     for number, (title, runs) in enumerate(curves.items()):
-        reach = min(max(one["steps"][-1] for one in runs.values()), budget) if title in (IM, M, PLAIN) else np.inf
-        grid = steps if np.isfinite(reach) else np.linspace(0.0, max(o["steps"][-1] for o in runs.values()), _LOOKS)
+        alike = title in (IM, M, PLAIN, ALIKE)
+        grid = steps if alike else np.linspace(0.0, max(one["steps"][-1] for one in runs.values()), _LOOKS)
         for place, name, panel in (
             (0, "validation_reward", axes),
             (1, "lpips", panels[0]),
@@ -202,11 +213,14 @@ def make_4ab(arguments: argparse.Namespace) -> None:
     budget = int(some.record["request"]["steps"])
     validation = Validation(some.knobs, some.record["validation"]["images"])
     random = validation.regret(validation.reward(RandomSelection(), {"prune": False}))
-    threshold, reached, faster = convergence_claims(curves, random, budget)
-    measured = measure(schemes, {"images": arguments.images}, arguments.episodes)
+    alike = learned_if_any(ALIKE, Point("im-ppo", settings=SHARED), arguments.root, "alike")
+    control = {one.name: read_curves(one) for one in alike}
+    threshold, reached, faster = convergence_claims(curves, random, budget, control)
+    measured = measure([*schemes, *alike], {"images": arguments.images}, arguments.episodes)
     table = []
-    for scheme in schemes:
-        areas = [area_under_curve(one["steps"], one["regret"], budget) for one in curves[scheme.name].values()]
+    for scheme in (*schemes, *alike):
+        own = {**curves, **control}[scheme.name]
+        areas = [area_under_curve(one["steps"], one["regret"], budget) for one in own.values()]
         row = {
             "agent": scheme.name,
             "runs": len(scheme.runs),
@@ -220,7 +234,7 @@ def make_4ab(arguments: argparse.Namespace) -> None:
         row |= {"converged_at": middle if np.isfinite(middle) else None, "censored": int(np.isinf(steps).sum())}
         table.append(row | {"area_under_regret": float(interquartile_mean(np.array(areas)))})
     runs = min(len(scheme.runs) for scheme in schemes)
-    drawn = dict(curves)
+    drawn = {**curves, **control}
     # The longer curve takes no part in any comparison.
     for longer in learned_if_any(PLAIN, Point("plain-ppo", budgets=3), arguments.root, "long"):
         drawn[f"{PLAIN}, longer"] = read_curves(longer)
