@@ -201,15 +201,16 @@ def test_defaults_survive_the_algorithm_class(algorithm: Any) -> None:
     assert config.algo_class is algorithm
 
 
-def test_the_agents_differ_in_their_tasks_alone() -> None:
+def test_the_agents_differ_in_their_tasks_and_in_what_was_tuned() -> None:
     settings = [config().to_dict() for config in CONFIGS]
     assert [one.pop("env").rpartition(":")[2] for one in settings] == [
         "NomaSemCom-v0",
         "NomaSemComUnpruned-v0",
         "NomaSemComModelFree-v0",
     ]
+    tuned = {"lr", "critic_lr", "entropy_coeff", "num_epochs"}
     for one in settings[1:]:
-        assert {name for name in one if repr(one[name]) != repr(settings[0][name])} <= {"algo_class"}
+        assert {name for name in one if repr(one[name]) != repr(settings[0][name])} <= {"algo_class", *tuned}
 
 
 def test_annealing_leaves_the_settings_given_alone() -> None:

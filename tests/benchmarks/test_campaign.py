@@ -109,7 +109,9 @@ def folders(name: str, root: Path) -> list[Path]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_the_campaign_stops_its_trainings(number: signal.Signals, tmp_path: Path) -> None:
     code = (
-        "import pathlib, sys; from noma_semcom_benchmarks import campaign;"
+        "import pathlib, signal, sys; from noma_semcom_benchmarks import campaign;"
+        # Whoever runs the tests under nohup hands the ignored signal down.
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL);"
         "child = 'import os, pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid()));"
         " time.sleep(60)';"
         "campaign.command_of = lambda one: [sys.executable, '-c', child, str(one.folder / 'pid')];"
