@@ -192,8 +192,9 @@ def draw_4ab(
     for name, level in levels.items():
         axes.axhline(level, color="0.4", linestyle="--" if name == "Oracle" else ":", label=name)
     # Beams that are still guessed cost many times what there is to gain later.
-    bottom = min(settled) - 0.1 * (max(*settled, *levels.values()) - min(settled))
-    axes.set(xlabel="environment steps", ylabel="mean reward of a step", xlim=(0, None), ylim=(bottom, None))
+    least, most = min(settled), max(*settled, *levels.values())
+    shown = (least - 0.1 * (most - least), most + 0.1 * (most - least))
+    axes.set(xlabel="environment steps", ylabel="mean reward of a step", xlim=(0, None), ylim=shown)
     scales: Any = (lambda x: x / length, lambda x: x * length)
     axes.secondary_xaxis("top", functions=scales).set_xlabel("episodes")
     axes.set_title("Greedy policy on validation images: interquartile mean and range of runs", fontsize=10)
