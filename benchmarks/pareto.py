@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from noma_semcom_benchmarks.pages import columns, make_parser, new_figure, publi
 from noma_semcom_benchmarks.references import References
 from noma_semcom_benchmarks.sweeps import ALL, ORACLE, Measured, learned_if_any, measure, reference, single
 from noma_semcom_benchmarks.trainings import LPIPS_WEIGHTS, swept
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 IM_PPO: Final = "IM-PPO"
 
@@ -66,6 +69,12 @@ def rows_of(points: Mapping[float, Measured]) -> list[dict[str, Any]]:
 def make(arguments: argparse.Namespace) -> None:
     """Sweep, draw and publish."""
     rows = rows_of(sweep(arguments))
+    least = min((row["runs"] for row in rows if row["runs"]), default=None)
+    publish("pareto", arguments, rows, figure=draw(rows), runs=least)
+
+
+def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """LPIPS over latency, a line for each scheme."""
     figure = new_figure(7.0, 4.8)
     axes = figure.subplots()
     for number, name in enumerate(dict.fromkeys(row["who"] for row in rows)):
@@ -75,12 +84,11 @@ def make(arguments: argparse.Namespace) -> None:
         if name == ORACLE:
             for row in own:
                 axes.annotate(f"{row['lambda']:g}", (row["latency_ms"], row["lpips"]), fontsize=7)
-    axes.set(xlabel="mean latency, ms", ylabel="mean LPIPS", xscale="symlog")
+    axes.set(xlabel="mean latency, ms", ylabel="mean LPIPS", xlim=(0.0, None))
     axes.set_title("One point for each lambda; numbers at the oracle's", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    least = min((row["runs"] for row in rows if row["runs"]), default=None)
-    publish("pareto", arguments, rows, figure=figure, runs=least)
+    return figure
 
 
 def main() -> None:

@@ -137,7 +137,7 @@ def draw(rows: list[dict[str, Any]]) -> Any:
         ]
         axes.errorbar(x, value, yerr=reach, fmt="o", markersize=4, capsize=3, label=name)
     axes.set_xticks(range(len(labels)), labels, fontsize=8)
-    axes.set(ylabel="regret to the oracle, %", yscale="symlog")
+    axes.set(ylabel="regret to the oracle, %", yscale="log")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
