@@ -200,7 +200,7 @@ def evaluate(contenders: Sequence[Contender], knobs: Knobs, episodes: int, seed:
         return Evaluation(records, np.full(shape, np.nan), seed, no_oracle=str(error))
     for oracle in oracles:
         solved = oracle.solve({key: value.reshape(-1, *value.shape[2:]) for key, value in faced.items()})
-        records[oracle.name] = _oracle_record(oracle, solved, faced["image_index"], shape)
+        records[oracle.name] = oracle_record(oracle, solved, faced["image_index"], shape)
     return Evaluation(records, -records["Oracle"].reward, seed)
 
 
@@ -283,7 +283,15 @@ def _rollout(contender: Contender, knobs: Knobs, count: int, seed: int) -> dict[
     return {key: np.stack([step[key] for step in steps], axis=1) for key in steps[0]}
 
 
-def _oracle_record(oracle: Oracle, solved: Optimum, images: np.ndarray, shape: tuple[int, ...]) -> Record:
+def oracle_record(oracle: Oracle, solved: Optimum, images: np.ndarray, shape: tuple[int, ...]) -> Record:
+    """What an oracle's optima come to, as a policy's record.
+
+    Args:
+        oracle: Who solved.
+        solved: Optima of the steps.
+        images: Image index of each step and user, leading axes ``shape``.
+        shape: (episodes, steps).
+    """
     existing = oracle.exists[images].sum(axis=(-2, -1))
     late = solved.latency_s > oracle.scenario.latency_cap_s
     return Record(

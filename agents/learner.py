@@ -46,16 +46,18 @@ class ActorCriticLearner(PPOTorchLearner):
     def build(self) -> None:
         """Put the connectors in place that compute advantages."""
         super().build()
+        # Telling what "auto" comes to opens an environment, too much for every loss.
+        self._credit = self.config.resolved_credit
         pipeline = self._learner_connector
         if pipeline is None or not self.config.add_default_connectors_to_learner_pipeline:
             return
         pipeline.remove(GeneralAdvantageEstimation)
-        if self.config.resolved_credit == "step":
+        if self._credit == "step":
             pipeline.append(StepCredit(gamma=self.config.gamma, lambda_=self.config.lambda_))
             return
         # No value is bootstrapped, so no step need be added for it.
         pipeline.remove(AddOneTsToEpisodesAndTruncate)
-        known = KnownLatency(self.config.scenario) if self.config.resolved_credit == "model" else None
+        known = KnownLatency(self.config.scenario) if self._credit == "model" else None
         pipeline.append(FeatureCredit(latency=known))
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
@@ -76,7 +78,7 @@ class ActorCriticLearner(PPOTorchLearner):
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
     ) -> Tensor:
         """PPO's loss; unless ``credit="step"`` its clipped objective is a sum over factors of the action."""
-        if config.resolved_credit == "step":
+        if self._credit == "step":
             return super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
         module = self.module[module_id].unwrapped()
         make = module.get_train_action_dist_cls().from_logits

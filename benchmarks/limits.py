@@ -33,9 +33,9 @@ PRUNED: Final = "Oracle (pruned)"
 
 def search_on_critics(scheme: Scheme) -> Scheme:
     """The exact search, believing the critic of each run."""
-    found = {}
+    found, scenario = {}, full_table({})[0]
     for seed, run in scheme.runs.items():
-        policy = SearchingPolicy(critic_of(run), full_table({})[0], CRITIC)
+        policy = SearchingPolicy(critic_of(run), scenario, CRITIC)
         found[seed] = Contender(policy, run.own_knobs, f"{CRITIC}, seed {seed}")
     return Scheme(CRITIC, found, scheme.runs)
 

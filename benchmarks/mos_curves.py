@@ -169,6 +169,16 @@ def claim_gain(
     return Claim(text, f"{channel}, {first} less {other}: {found}", above(signed))
 
 
+def claims_on_diffcom(curves: Curves, channel: str, axis: str) -> list[Claim]:
+    """The claims against DiffCom, none over a channel on which it was not measured."""
+    if not gains_over(curves, channel, DIFFCOM, "psnr_roi_db"):
+        return []
+    return [
+        claim_gain(curves, "PSNR-ROI above DiffCom", channel, DIFFCOM, "psnr_roi_db", axis),
+        claim_gain(curves, "CLIP-RONI below DiffCom", channel, DIFFCOM, "clip_roni", axis, sign=-1),
+    ]
+
+
 def draw_curves(curves: Curves, axis: str, axis_label: str, title: str) -> Any:
     """PSNR-ROI and CLIP-RONI over the axis, a row a quality, a column a channel."""
     from matplotlib.figure import Figure

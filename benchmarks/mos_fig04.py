@@ -18,8 +18,8 @@ from noma_semcom_benchmarks.mos_curves import (
     Curves,
     Point,
     claim_gain,
+    claims_on_diffcom,
     draw_curves,
-    gains_over,
     measure_curves,
     rows_of,
 )
@@ -37,7 +37,7 @@ from noma_semcom_benchmarks.mos_report import (
     written,
 )
 from noma_semcom_benchmarks.mos_scenes import CBR, CHANNELS, SNRS_DB, ask
-from noma_semcom_benchmarks.mos_schemes import DIFFCOM, MOS, ROI_JSCC, SWIN
+from noma_semcom_benchmarks.mos_schemes import MOS, ROI_JSCC, SWIN
 
 STEM = "mos_fig04"
 PAPER_GAIN_DB, PAPER_CLIP_GAIN = 3.68, 0.019
@@ -74,11 +74,7 @@ def judge(curves: Curves) -> list[Claim]:
             claim_gain(curves, "PSNR-ROI above ROI-JSCC", channel, ROI_JSCC, "psnr_roi_db", "snr_db"),
             claim_gain(curves, "CLIP-RONI above ROI-JSCC", channel, ROI_JSCC, "clip_roni", "snr_db"),
         ]
-        if gains_over(curves, channel, DIFFCOM, "psnr_roi_db"):
-            claims += [
-                claim_gain(curves, "PSNR-ROI above DiffCom", channel, DIFFCOM, "psnr_roi_db", "snr_db"),
-                claim_gain(curves, "CLIP-RONI below DiffCom", channel, DIFFCOM, "clip_roni", "snr_db", sign=-1),
-            ]
+        claims += claims_on_diffcom(curves, channel, "snr_db")
     return claims
 
 

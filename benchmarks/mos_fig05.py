@@ -17,6 +17,7 @@ from noma_semcom_benchmarks.mos_curves import (
     Curves,
     Point,
     claim_gain,
+    claims_on_diffcom,
     draw_curves,
     gains_over,
     measure_curves,
@@ -25,7 +26,7 @@ from noma_semcom_benchmarks.mos_curves import (
 from noma_semcom_benchmarks.mos_ledger import Ledger
 from noma_semcom_benchmarks.mos_report import Claim, above, make_parser, parse, report, save, written
 from noma_semcom_benchmarks.mos_scenes import CBRS, CHANNELS, ask
-from noma_semcom_benchmarks.mos_schemes import DIFFCOM, MOS, ROI_JSCC, SWIN
+from noma_semcom_benchmarks.mos_schemes import MOS, ROI_JSCC, SWIN
 
 STEM = "mos_fig05"
 SNR_DB = 10.0
@@ -45,11 +46,7 @@ def judge(curves: Curves) -> list[Claim]:
             claim_gain(curves, "CLIP-RONI surpasses SwinJSCC", channel, SWIN, "clip_roni", "cbr"),
             claim_gain(curves, "PSNR-ROI above ROI-JSCC", channel, ROI_JSCC, "psnr_roi_db", "cbr"),
         ]
-        if gains_over(curves, channel, DIFFCOM, "psnr_roi_db"):
-            claims += [
-                claim_gain(curves, "PSNR-ROI above DiffCom", channel, DIFFCOM, "psnr_roi_db", "cbr"),
-                claim_gain(curves, "CLIP-RONI below DiffCom", channel, DIFFCOM, "clip_roni", "cbr", sign=-1),
-            ]
+        claims += claims_on_diffcom(curves, channel, "cbr")
         lost = gains_over(curves, channel, TWICE, "psnr_roi_db")
         falls = above(list(lost.values()))
         # Slight: no point loses more than half a decibel.

@@ -45,7 +45,7 @@ FAMILIES: Final[Mapping[str, Mapping[str, int]]] = {
 """Users and antennas of the ids that the leaderboard covers; the first is the default scenario."""
 
 SHARED: Final = {"lr": 3e-3, "critic_lr": 3e-3, "entropy_coeff": 0.1, "num_epochs": 6}
-"""Settings with which M-PPO won its tuning."""
+"""Settings that the three agents shared before they were tuned, and with which M-PPO won."""
 
 MLP: Final = {"model.network": "mlp"}
 
@@ -116,9 +116,9 @@ def swept(agent: str, knobs: Mapping[str, Any] | None = None, settings: Mapping[
 
 
 def tried_settings(draws: int = 3, seed: int = 2) -> list[dict[str, Any]]:
-    """What tuning tries, the same for every agent: the settings as they are, and some draws of the protocol's space."""
+    """What tuning tries, the same for every agent: the shared settings, and some draws of the protocol's space."""
     rng = np.random.default_rng(seed)
-    tried: list[dict[str, Any]] = [{}]
+    tried: list[dict[str, Any]] = [dict(SHARED)]
     for _ in range(draws):
         rates = {name: _log_uniform(rng, 1e-3, 1e-2) for name in ("lr", "critic_lr")}
         rest = {"entropy_coeff": _log_uniform(rng, 0.02, 0.3), "num_epochs": int(rng.choice([4, 6]))}
