@@ -75,7 +75,7 @@ def clip_over_symbols(asked: Asked, channel: str, snr_db: float, cbr: float, fad
 
     texts = to_captions(transceiver.tokenizer, torch.from_numpy(ids))
     different = sorted(set(texts))
-    known = np.repeat(prepared.regions & arrives[:, None, None], len(different), axis=0)
+    known = np.repeat(prepared.regions & (arrives & (split.roi > 0))[:, None, None], len(different), axis=0)
     painted = transceiver.paint(np.repeat(received, len(different), axis=0), known, different, asked.number)
     scores = transceiver.clip_roni(
         painted, np.repeat(prepared.regions, len(different), axis=0), prepared.captions * len(different)

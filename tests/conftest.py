@@ -87,6 +87,7 @@ def synthetic_mixture(items: int = 6, margins: tuple[int, ...] = (0,), seed: int
     error = np.where(texts[:, None] > 0, 1 / (1 + np.exp(0.2 * texts[:, None] + snr / 2 - 1)), 1.0)
     error = np.broadcast_to(error, (items, *error.shape))
     clip = rng.uniform(0.25, 0.3, (items, 1, 1, 1)) - 0.08 * np.minimum(2 * error, 1.0)[:, None]
+    clip = np.broadcast_to(clip, (items, len(margins), *error.shape[1:])).astype(np.float32)
     return MixtureTable(
         items=known,
         snr_db=snr,
@@ -94,7 +95,8 @@ def synthetic_mixture(items: int = 6, margins: tuple[int, ...] = (0,), seed: int
         token_symbols=texts,
         grey_psnr_db=grey.astype(np.float32),
         psnr_roi_db=psnr.astype(np.float32),
-        clip_roni=np.broadcast_to(clip, (items, len(margins), *error.shape[1:])).astype(np.float32),
+        clip_roni=clip,
+        clip_lost=clip - np.float32(0.02),
         token_error=error.astype(np.float32),
         undecodable=(error > 0.25).astype(np.float32),
         provenance={"noise_seeds": [0], "diffusion_seeds": [0], "undecodable_above": 0.25},

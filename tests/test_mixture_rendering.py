@@ -192,6 +192,14 @@ def test_lost_regions_and_masks_that_never_arrive_are_named(make: Any) -> None:
     assert (drawn[0] != drawn[1]).any()
 
 
+def test_a_region_of_which_no_symbol_is_sent_is_lost_too(make: Any) -> None:
+    env = make(ALONE, "ansi", snr_range_db=(20.0, 20.0), channel="awgn")
+    env.reset(seed=0)
+    info = env.step(np.ones(env.action_space.shape, np.float32))[-1]  # all symbols for the text
+    assert (info["alpha"], info["roi_symbols"], info["mask_received"]) == (1.0, 0, True)
+    assert "0 lost" in env.render()
+
+
 def test_sub_environments_have_a_frame_each(mixture: MixtureTable, make: Any) -> None:
     for name in (ALONE, UPLINK):
         many = gymnasium.make_vec(

@@ -55,7 +55,7 @@ class MixtureOfSemanticsEnv(_Shell):
     The codec sends a whole number of symbols a token, 5 to 32: below that no text is sent, and the caption arrives
     empty. What the mask takes is ceil(bits / rate) symbols at the rate of the channel's capacity (of a stated outage
     over fading); where that alone exceeds the budget neither mask nor region are sent, and where the fade falls short
-    of the rate both are lost. A lost region is grey.
+    of the rate both are lost. A lost region counts as grey, and the whole image is painted from the text.
 
     Steps are independent of each other, so that a discount of gamma = 0 loses nothing.
 

@@ -48,7 +48,8 @@ class LiveMixture:
         """The live counterpart of a table, on its items, with its seeds.
 
         At a grid point its PSNR-ROI and token errors equal the table's; its CLIP-RONI is painted around the region that
-        really arrives, where the table's is painted around that of a middling number of symbols.
+        really arrives, where the table's is painted around that of a middling number of symbols. Where nothing of the
+        region arrives they are equal too.
 
         Args:
             table: Made by the same models. Those that only look at images before anything is sent (segmentation,

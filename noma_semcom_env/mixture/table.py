@@ -11,6 +11,7 @@ holds, and where nothing arrives there is no interpolation:
 
 * fewer ROI symbols than the least of the grid: linear in the number of symbols, from the grey region that 0 leaves;
 * no mask, or an effective SNR of minus infinity: a grey region, whatever its symbols;
+* no mask, no ROI symbols, or an effective SNR of minus infinity: CLIP-RONI of an image painted from the text alone;
 * no text symbols, or an effective SNR of minus infinity: an empty caption, which counts as wholly wrong.
 """
 
@@ -28,12 +29,14 @@ import numpy as np
 from noma_semcom_env.archives import ArchiveKind
 from noma_semcom_env.mixture.items import MixtureItems
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 BUNDLED: Final = Path(__file__).parent / "tables"
 CEILING_TABLE: Final = "street-policy"
 """Bundled table whose CLIP-RONI is worth 1 in all tables by the same models."""
 
-_QUALITIES: Final = ("grey_psnr_db", "psnr_roi_db", "clip_roni", "token_error", "undecodable")
+QUALITIES: Final = ("grey_psnr_db", "psnr_roi_db", "clip_roni", "clip_lost", "token_error", "undecodable")
+"""Arrays of a table that are measured, an entry of each for every item."""
+
 _GRIDS: Final = ("snr_db", "roi_symbols", "token_symbols")
 
 
@@ -45,7 +48,7 @@ _KIND: Final = ArchiveKind(
     "mixture table",
     BUNDLED,
     FORMAT,
-    frozenset({"format", "provenance", *_GRIDS, *_QUALITIES, *(field.name for field in fields(MixtureItems))}),
+    frozenset({"format", "provenance", *_GRIDS, *QUALITIES, *(field.name for field in fields(MixtureItems))}),
     "noma_semcom_env.mixture.tabulate",
     MixtureTableError,
 )
@@ -57,7 +60,8 @@ class Quality:
 
     Attributes:
         psnr_roi_db: PSNR in dB over the object, of the region as it was received; grey where nothing was.
-        clip_roni: CLIP-RONI (3), the cosine between the painted rest and the caption that was sent.
+        clip_roni: CLIP-RONI (3), the cosine between the painted rest and the caption that was sent; of an image that is
+            wholly painted where nothing of the region arrived.
         token_error: Share of the caption's tokens received as others; 1 where no text was sent.
         undecodable: Share of the seeds whose token error exceeds the threshold; 1 where no text was sent.
     """
@@ -80,6 +84,8 @@ class MixtureTable:
         grey_psnr_db: (I, M) float32 PSNR-ROI of a grey region.
         psnr_roi_db: (I, M, R, S) float32.
         clip_roni: (I, M, T, S) float32; painted around the region that a middling number of ROI symbols gives.
+        clip_lost: (I, M, T, S) float32; CLIP-RONI where nothing of the region arrives and the whole image is painted
+            from the text. Margins differ in what is scored alone.
         token_error: (I, T, S) float32.
         undecodable: (I, T, S) float32.
         provenance: What made the table: models' hashes, seeds, denoising steps, threshold of undecodable texts, errors
@@ -94,6 +100,7 @@ class MixtureTable:
     grey_psnr_db: np.ndarray
     psnr_roi_db: np.ndarray
     clip_roni: np.ndarray
+    clip_lost: np.ndarray
     token_error: np.ndarray
     undecodable: np.ndarray
     provenance: Mapping[str, Any]
@@ -106,6 +113,7 @@ class MixtureTable:
             "grey_psnr_db": (count, grown),
             "psnr_roi_db": (count, grown, rois, snrs),
             "clip_roni": (count, grown, texts, snrs),
+            "clip_lost": (count, grown, texts, snrs),
             "token_error": (count, texts, snrs),
             "undecodable": (count, texts, snrs),
         }
@@ -176,10 +184,15 @@ class MixtureTable:
         texts = np.where(lost, 0, token_symbols)
         return Quality(
             self._psnr(rows, margin, sent, snr),
-            self._text(self.clip_roni, (rows, margin), texts, snr),
+            self._text(self._clip, ((sent > 0).astype(np.int64), rows, margin), texts, snr),
             self._text(self.token_error, (rows,), texts, snr),
             self._text(self.undecodable, (rows,), texts, snr),
         )
+
+    @cached_property
+    def _clip(self) -> np.ndarray:
+        """(2, I, M, T, S) CLIP-RONI without and with a region, for one look-up."""
+        return np.stack([self.clip_lost, self.clip_roni])
 
     def _psnr(self, rows: np.ndarray, margin: np.ndarray, sent: np.ndarray, snr: _Place) -> np.ndarray:
         least = int(self.roi_symbols[0])
@@ -250,7 +263,7 @@ def _read(path: Path, changed_ns: int, size: int) -> MixtureTable:
 
 
 def _to_arrays(table: MixtureTable) -> dict[str, np.ndarray]:
-    arrays = {name: np.asarray(getattr(table, name)) for name in (*_GRIDS, *_QUALITIES)} | table.items.to_arrays()
+    arrays = {name: np.asarray(getattr(table, name)) for name in (*_GRIDS, *QUALITIES)} | table.items.to_arrays()
     arrays["provenance"] = np.array(json.dumps(dict(table.provenance), sort_keys=True))
     return arrays
 
@@ -260,5 +273,5 @@ def _from_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> MixtureTable:
         items=MixtureItems.from_arrays(arrays),
         provenance=json.loads(str(arrays["provenance"])),
         path=path,
-        **{name: arrays[name] for name in (*_GRIDS, *_QUALITIES)},
+        **{name: arrays[name] for name in (*_GRIDS, *QUALITIES)},
     )

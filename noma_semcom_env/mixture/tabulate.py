@@ -17,15 +17,13 @@ from noma_semcom_env.mixture.items import MixtureItems
 from noma_semcom_env.mixture.live import LiveMixture
 from noma_semcom_env.mixture.metrics import psnr_roi
 from noma_semcom_env.mixture.sending import GREY, send_regions, send_texts, token_errors
-from noma_semcom_env.mixture.table import MixtureTable, load_mixture_table
+from noma_semcom_env.mixture.table import QUALITIES, MixtureTable, load_mixture_table
 from noma_semcom_env.mixture.text_codec import to_captions
 from noma_semcom_env.mixture.transceiver import Prepared, Transceiver
 
 SNR_DB: Final = (-10.0, -7.5, -5.0, -2.5, 0.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0, 25.0, 30.0)
 ROI_SYMBOLS: Final = (64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144)
 TOKEN_SYMBOLS: Final = (0, 5, 6, 8, 11, 16, 22, 32)
-
-_QUALITIES: Final = ("grey_psnr_db", "psnr_roi_db", "clip_roni", "token_error", "undecodable")
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ def tabulate_mixtures(
         output: The ``.npz`` to write.
         recipe: Grids and seeds; None is the default.
         record: More provenance to store.
-        off_grid: Number of random points of either kind at which the interpolation is measured.
+        off_grid: Number of random points over either channel at which the interpolation is measured.
 
     Returns:
         The finished table.
@@ -128,7 +126,7 @@ def tabulate_mixtures(
             if not bar.console.is_terminal:  # there a bar shows at its end alone
                 left = bar.tasks[0].time_remaining
                 bar.console.print(f"{row + 1} of {len(items)} items" + (f", {left:.0f} s left" if left else ""))
-    qualities: dict[str, Any] = {name: np.stack([one[name] for one in rows]) for name in _QUALITIES}
+    qualities: dict[str, Any] = {name: np.stack([one[name] for one in rows]) for name in QUALITIES}
     table = MixtureTable(
         items=items,
         snr_db=np.array(recipe.snr_db),
@@ -145,20 +143,20 @@ def tabulate_mixtures(
 
 def _tabulate(items: MixtureItems, row: int, transceiver: Transceiver, recipe: MixtureRecipe) -> dict[str, np.ndarray]:
     """The entries of one item."""
-    margins = len(items.margins)
-    ids, error = _send_texts(items, row, transceiver, recipe)
+    captions, error = _send_texts(items, row, transceiver, recipe)
+    grown = [_prepared(items, row, margin, transceiver) for margin in range(len(items.margins))]
     psnr, clip, grey = [], [], []
-    for margin in range(margins):
-        prepared = _prepared(items, row, margin, transceiver)
+    for prepared in grown:
         received, found = _send_regions(prepared, transceiver, recipe)
         lost = np.full(prepared.images.shape, GREY, dtype=np.uint8)
         grey.append(psnr_roi(lost, prepared.images, prepared.targets)[0])
         psnr.append(found.mean(axis=0))
-        clip.append(_paint(prepared, received, ids, transceiver, recipe))
+        clip.append(_paint(prepared, received, captions, transceiver, recipe))
     return {
         "grey_psnr_db": np.array(grey, dtype=np.float32),
         "psnr_roi_db": np.stack(psnr).astype(np.float32),
         "clip_roni": np.stack(clip).astype(np.float32),
+        "clip_lost": _paint_all(grown, captions, transceiver, recipe).astype(np.float32),
         "token_error": error.mean(axis=0).astype(np.float32),
         "undecodable": (error > recipe.undecodable_above).mean(axis=0).astype(np.float32),
     }
@@ -177,7 +175,7 @@ def _prepared(items: MixtureItems, row: int, margin: int, transceiver: Transceiv
 def _send_texts(
     items: MixtureItems, row: int, transceiver: Transceiver, recipe: MixtureRecipe
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Received ids (J, T, S, length) and token errors (J, T, S)."""
+    """Captions as received, (J, T, S) of str, and token errors (J, T, S)."""
     prepared = _prepared(items, row, 0, transceiver)
     shape = len(recipe.seeds), len(recipe.token_symbols), len(recipe.snr_db)
     seeds, symbols, snr_db = _grid(recipe.seeds, recipe.token_symbols, recipe.snr_db)
@@ -185,7 +183,8 @@ def _send_texts(
     tokens = np.repeat(prepared.tokens, len(seeds))
     received = send_texts(transceiver.text_codec, sent, tokens, symbols, snr_db, snr_db, seeds)
     error = token_errors(received, sent, tokens, symbols)
-    return received.reshape(*shape, -1), error.reshape(shape)
+    captions = np.array(to_captions(transceiver.tokenizer, _tensor(received)), dtype=object)
+    return captions.reshape(shape), error.reshape(shape)
 
 
 def _send_regions(prepared: Prepared, transceiver: Transceiver, recipe: MixtureRecipe) -> tuple[np.ndarray, np.ndarray]:
@@ -202,12 +201,10 @@ def _send_regions(prepared: Prepared, transceiver: Transceiver, recipe: MixtureR
 
 
 def _paint(
-    prepared: Prepared, received: np.ndarray, ids: np.ndarray, transceiver: Transceiver, recipe: MixtureRecipe
+    prepared: Prepared, received: np.ndarray, captions: np.ndarray, transceiver: Transceiver, recipe: MixtureRecipe
 ) -> np.ndarray:
     """CLIP-RONI (T, S), the mean over the seeds; equal captions around equal regions are painted once."""
-    shape = ids.shape[:3]
-    captions = np.array(to_captions(transceiver.tokenizer, _tensor(ids.reshape(-1, ids.shape[-1]))), dtype=object)
-    captions = captions.reshape(shape)
+    shape = captions.shape
     clip = np.empty(shape)
     for j, seed in enumerate(recipe.seeds):
         jobs = sorted({(s, captions[j, t, s]) for t in range(shape[1]) for s in range(shape[2])})
@@ -220,6 +217,22 @@ def _paint(
     return np.asarray(clip.mean(axis=0))
 
 
+def _paint_all(
+    grown: Sequence[Prepared], captions: np.ndarray, transceiver: Transceiver, recipe: MixtureRecipe
+) -> np.ndarray:
+    """CLIP-RONI (M, T, S) of whole images painted, the mean over the seeds; equal captions are painted once."""
+    clip = np.empty((len(grown), *captions.shape))
+    for j, seed in enumerate(recipe.seeds):
+        said, place = np.unique(captions[j], return_inverse=True)
+        nothing = np.full((len(said), *grown[0].images.shape[1:]), GREY, dtype=np.uint8)
+        painted = transceiver.paint(nothing, np.zeros(nothing.shape[:3], dtype=bool), said.tolist(), seed)
+        for margin, prepared in enumerate(grown):
+            regions = np.repeat(prepared.regions, len(said), axis=0)
+            scores = transceiver.clip_roni(painted, regions, list(prepared.captions) * len(said))
+            clip[margin, j] = scores[place.reshape(captions.shape[1:])]
+    return np.asarray(clip.mean(axis=1))
+
+
 def interpolation_errors(table: MixtureTable, transceiver: Transceiver, points: int, seed: int = 0) -> dict[str, Any]:
     """How far a table is from the transceiver at random points off its grid.
 
@@ -227,19 +240,19 @@ def interpolation_errors(table: MixtureTable, transceiver: Transceiver, points: 
     the effective one, which a table cannot tell apart. CLIP-RONI's errors include that tables paint around a region of
     a middling number of symbols, whatever arrives.
 
-    The points are of regions that arrive, with symbols drawn over the grid on a logarithmic scale. Environments meet
-    others, in which a table paints around a region that is not there, and CLIP-RONI is farther off than at the points:
-    a lost mask (mean 0.050 and largest 0.213 for ``street-test``), no symbols for the region (0.044 and 0.177), and few
-    of them (0.035 and 0.130 at 300). What is stored says nothing of these.
+    The region's symbols are drawn over the grid on a logarithmic scale, so that few are met as often as many. With the
+    mask lost, whatever the fade, the same points give the errors of ``clip_lost``; those of texts are then what they
+    were, and PSNR-ROI, that of grey, has none.
 
     Args:
         table: The table.
         transceiver: What made it.
-        points: Number of random points of either kind.
+        points: Number of random points over either channel.
         seed: Of the points.
 
     Returns:
-        Of ``awgn`` and ``rayleigh``, for each quality, the mean and the largest absolute error.
+        Of ``awgn`` and ``rayleigh``, for each quality, the mean and the largest absolute error: of ``psnr_roi_db``,
+        ``clip_roni``, ``token_error`` and ``undecodable`` where the region arrives, of ``clip_lost`` where it is lost.
     """
     made_by = table.provenance
     live = LiveMixture(
@@ -256,12 +269,15 @@ def interpolation_errors(table: MixtureTable, transceiver: Transceiver, points: 
         snr_db = rng.uniform(max(0.0, table.snr_db[0]), min(20.0, table.snr_db[-1]), points)
         gain = rng.exponential(size=points)
         effective_db = snr_db + 10 * np.log10(gain) if channel == "rayleigh" else snr_db
-        arguments = (rows, margin, roi, token, snr_db, effective_db, np.ones(points, dtype=bool))
-        true, found = live.quality(*arguments), table.quality(*arguments)
+        arguments = (rows, margin, roi, token, snr_db, effective_db)
+        arrived, lost = np.ones(points, dtype=bool), np.zeros(points, dtype=bool)
+        true, found = live.quality(*arguments, arrived), table.quality(*arguments, arrived)
         differences = {
             name: np.abs(getattr(true, name) - getattr(found, name))
             for name in ("psnr_roi_db", "clip_roni", "token_error", "undecodable")
         }
+        true, found = live.quality(*arguments, lost), table.quality(*arguments, lost)
+        differences["clip_lost"] = np.abs(true.clip_roni - found.clip_roni)
         errors[channel] = {
             name: {"mean": round(float(values.mean()), 5), "largest": round(float(values.max()), 5)}
             for name, values in differences.items()
@@ -290,7 +306,7 @@ def _read_part(path: Path) -> dict[str, np.ndarray] | None:
             found = {name: file[name] for name in file.files}
     except Exception:  # a file cut off by a kill raises one of a dozen
         return None
-    return found if set(found) == set(_QUALITIES) else None
+    return found if set(found) == set(QUALITIES) else None
 
 
 def _progress() -> Any:

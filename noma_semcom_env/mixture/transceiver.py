@@ -1,7 +1,8 @@
 """The whole chain of a mixture: prompt, region, caption, codecs, channel, painting. Needs torch.
 
 The sender turns an image and a prompt into a region of interest (ROI) and a caption of the rest (RONI) and sends both;
-the receiver decodes them, paints the rest from the text and pastes the region. Everything on the way is returned.
+the receiver decodes them, paints the rest from the text and pastes the region; where nothing of a region arrives, it
+paints the whole image. Everything on the way is returned.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ class Reception:
         captions: B captions as received, empty where no text was sent.
         token_error: (B,) share of the tokens received as others; 1 where none was sent.
         received: (B, H, W, 3) uint8, the regions as decoded, grey elsewhere.
-        painted: (B, H, W, 3) uint8, the result.
+        painted: (B, H, W, 3) uint8, the result: the regions as received and the rest painted, or all of an image
+            painted where nothing of its region arrived.
         psnr_roi_db: (B,) over the targets, of the regions as received: before painting, grey where a region is lost.
         clip_roni: (B,); NaN where the region is the whole image, which leaves no rest.
         lpips: (B,), or None without a perceptual distance.
@@ -272,12 +274,14 @@ class Transceiver:
     ) -> Reception:
         """What arrives of mixtures whose symbols are divided already.
 
+        Nothing of a region arrives without its mask, without symbols, or at an effective SNR of minus infinity.
+
         Args:
             prepared: B mixtures.
             split: Their symbols.
             each: (B,) symbols a token, 0 where no text is sent.
             snr_db: (B,) mean SNR in dB.
-            effective_db: (B,) SNR in dB after equalization.
+            effective_db: (B,) SNR in dB after equalization; ``-inf`` where nothing arrives.
             mask_received: (B,) bool.
             seed: Of noise and painting.
         """
@@ -289,7 +293,8 @@ class Transceiver:
         ids = send_texts(self.text_codec, prepared.ids, prepared.tokens, each, snr_db, effective_db, seeds)
         spoken = np.where(np.isneginf(effective_db), 0, each)
         captions = tuple(to_captions(self.tokenizer, _tensor(ids)))
-        painted = self.paint(received, prepared.regions & mask_received[:, None, None], captions, seed)
+        arrived = (placed > 0) & ~np.isneginf(effective_db)
+        painted = self.paint(received, prepared.regions & arrived[:, None, None], captions, seed)
         return Reception(
             prepared=prepared,
             split=split,

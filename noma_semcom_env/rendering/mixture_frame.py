@@ -178,7 +178,7 @@ class MixturePainter:
     def _draw_terms(self, draw: ImageDraw.ImageDraw, place: tuple[int, int], sent: Delivery, tall: bool) -> None:
         """Measured figures, and what each adds to the worth."""
         x, y = place
-        lost = "" if sent.mask_received else "  (region lost)"
+        lost = "" if sent.region_received else "  (region lost)"
         lines = [
             ("PSNR-ROI", f"{sent.psnr_roi_db:.1f} dB{lost}", sent.worth_terms[0], ALARM if lost else INK),
             ("CLIP-RONI", f"{sent.clip_roni:.3f}", sent.worth_terms[1], INK),

@@ -31,7 +31,7 @@ class Delivery:
         mask_uses: Channel uses of the mask's bits at the rate that carries them; ``inf`` where that is 0.
         symbols_per_token: 0 where no text was sent.
         arrives_db: SNR in dB after equalization, or the SINR over the uplink.
-        mask_received: Whether the region was not lost.
+        region_received: Whether any of the region arrived.
         psnr_roi_db: PSNR-ROI in dB.
         clip_roni: CLIP-RONI.
         token_error: Share of the tokens that arrived as others.
@@ -47,7 +47,7 @@ class Delivery:
     mask_uses: float
     symbols_per_token: int
     arrives_db: float
-    mask_received: bool
+    region_received: bool
     psnr_roi_db: float
     clip_roni: float
     token_error: float
@@ -148,10 +148,11 @@ def _deliveries(info: dict[str, Any], place: int, dynamics: AnyDynamics) -> list
         rate = known["rate_bps"] / dynamics.scenario.bandwidth_hz
         np.divide(bits, rate, out=mask_uses, where=(rate > 0) & (bits > 0))
         places = [ordinal(int(one) + 1) for one in np.argsort(known["decoding_order"])]
-        arrives_db, received = known["sinr_db"], np.ones(users, dtype=bool)
+        arrives_db, placed = known["sinr_db"], np.ones(users, dtype=bool)
     else:
         mask_uses, places = known["mask_symbols"].astype(np.float64), [""]
-        arrives_db, received = info["privileged"]["effective_snr_db"][[place]], known["mask_received"] > 0
+        arrives_db, placed = info["privileged"]["effective_snr_db"][[place]], known["mask_received"] > 0
+    received = placed & (known["roi_symbols"] > 0)
     terms = np.stack(dynamics.worth_terms(known["psnr_roi_db"], known["clip_roni"], known["undecodable"]), axis=-1)
     return [
         Delivery(
@@ -162,7 +163,7 @@ def _deliveries(info: dict[str, Any], place: int, dynamics: AnyDynamics) -> list
             mask_uses=float(mask_uses[user]),
             symbols_per_token=int(known["symbols_per_token"][user]),
             arrives_db=float(arrives_db[user]),
-            mask_received=bool(received[user]),
+            region_received=bool(received[user]),
             psnr_roi_db=float(known["psnr_roi_db"][user]),
             clip_roni=float(known["clip_roni"][user]),
             token_error=float(known["token_error"][user]),
@@ -208,7 +209,7 @@ def _outcome(sent: Delivery | None) -> tuple[str, ...]:
         sent.place or "-",
         f"{sent.cbr:.3f}",
         f"{sent.mask_uses:.0f}",
-        f"{sent.roi_uses:.0f}" if sent.mask_received else f"{sent.roi_uses:.0f} lost",
+        f"{sent.roi_uses:.0f}" if sent.region_received else f"{sent.roi_uses:.0f} lost",
         f"{sent.text_uses:.0f}",
         f"{sent.psnr_roi_db:.1f} dB",
         f"{sent.clip_roni:.3f}",

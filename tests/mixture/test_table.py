@@ -15,6 +15,7 @@ import pytest
 from noma_semcom_env.archives import digest
 from noma_semcom_env.mixture.items import MixtureItems, grow
 from noma_semcom_env.mixture.table import (
+    QUALITIES,
     MixtureTable,
     MixtureTableError,
     load_mixture_table,
@@ -53,6 +54,8 @@ def test_grid_points_are_what_is_tabulated(table: MixtureTable) -> None:
                 found = look_up(table, roi=roi, token=token, snr=snr)
                 assert found["psnr_roi_db"] == pytest.approx(float(table.psnr_roi_db[2, 1, r, s]), rel=1e-6)
                 assert found["clip_roni"] == pytest.approx(float(table.clip_roni[2, 1, t, s]), rel=1e-6)
+                lost = look_up(table, roi=roi, token=token, snr=snr, received=False)
+                assert lost["clip_roni"] == pytest.approx(float(table.clip_lost[2, 1, t, s]), rel=1e-6)
                 assert found["token_error"] == pytest.approx(float(table.token_error[2, t, s]), rel=1e-6)
                 assert found["undecodable"] == pytest.approx(float(table.undecodable[2, t, s]), abs=1e-6)
 
@@ -69,6 +72,9 @@ def test_between_grid_points_it_is_bilinear_in_the_logarithm_and_db(table: Mixtu
     along = np.log2(11 / 8)
     expected = np.array([1 - along, along]) @ corners @ np.array([0.75, 0.25])
     assert look_up(table, token=11, snr=snr)["clip_roni"] == pytest.approx(expected)
+    corners = table.clip_lost[2, 1, 2:4, s : s + 2].astype(np.float64)
+    expected = np.array([1 - along, along]) @ corners @ np.array([0.75, 0.25])
+    assert look_up(table, token=11, snr=snr, received=False)["clip_roni"] == pytest.approx(expected)
 
 
 def test_beyond_the_grid_its_end_holds(table: MixtureTable) -> None:
@@ -89,14 +95,22 @@ def test_few_region_symbols_lead_linearly_to_grey(table: MixtureTable) -> None:
 def test_nothing_arrives_without_mask_text_or_signal(table: MixtureTable) -> None:
     grey = float(table.grey_psnr_db[2, 1])
     assert look_up(table, received=False)["psnr_roi_db"] == pytest.approx(grey)
-    assert look_up(table, received=False)["clip_roni"] == look_up(table)["clip_roni"]
     silent = look_up(table, token=0)
     assert (silent["token_error"], silent["undecodable"]) == (1.0, 1.0)
     assert silent["psnr_roi_db"] == look_up(table)["psnr_roi_db"]
     lost = look_up(table, snr=-np.inf)
     assert lost["psnr_roi_db"] == pytest.approx(grey)
     assert (lost["token_error"], lost["undecodable"]) == (1.0, 1.0)
-    assert lost["clip_roni"] == pytest.approx(float(table.clip_roni[2, 1, 0, 0]))
+    assert lost["clip_roni"] == pytest.approx(float(table.clip_lost[2, 1, 0, 0]))
+
+
+def test_clip_is_that_of_a_lost_region_only_where_none_of_it_arrives(table: MixtureTable) -> None:
+    there = look_up(table, roi=1)["clip_roni"]
+    assert there == look_up(table, roi=512)["clip_roni"], "any symbol that arrives is a region to paint around"
+    lost = look_up(table, received=False)["clip_roni"]
+    assert lost == pytest.approx(there - 0.02, abs=1e-6)
+    assert look_up(table, roi=0)["clip_roni"] == lost
+    assert look_up(table, roi=0, received=False)["clip_roni"] == lost
 
 
 def test_a_batch_is_its_entries(table: MixtureTable) -> None:
@@ -126,10 +140,14 @@ def test_one_point_grids_are_constant(table: MixtureTable) -> None:
         token_symbols=table.token_symbols[:1],
         psnr_roi_db=table.psnr_roi_db[:, :, :1, :1],
         clip_roni=table.clip_roni[:, :, :1, :1],
+        clip_lost=table.clip_lost[:, :, :1, :1],
         token_error=table.token_error[:, :1, :1],
         undecodable=table.undecodable[:, :1, :1],
     )
     assert look_up(small, roi=400, snr=12.0)["psnr_roi_db"] == pytest.approx(float(table.psnr_roi_db[2, 1, 0, 0]))
+    for received, values in ((True, table.clip_roni), (False, table.clip_lost)):
+        found = look_up(small, roi=400, snr=12.0, received=received)
+        assert found["clip_roni"] == pytest.approx(float(values[2, 1, 0, 0]))
 
 
 def test_the_ceiling_is_where_text_costs_nothing(table: MixtureTable) -> None:
@@ -154,7 +172,7 @@ def test_a_file_holds_all_of_it(table: MixtureTable, tmp_path: Path) -> None:
     assert read is load_mixture_table(str(path)), "read once"
     assert read.path == path
     assert read.provenance == table.provenance
-    for name in ("snr_db", "roi_symbols", "token_symbols", "psnr_roi_db", "clip_roni", "token_error", "undecodable"):
+    for name in ("snr_db", "roi_symbols", "token_symbols", *QUALITIES):
         np.testing.assert_array_equal(getattr(read, name), getattr(table, name))
         assert getattr(read, name).dtype == getattr(table, name).dtype
     for name in MixtureItems.__dataclass_fields__:
@@ -178,7 +196,11 @@ def test_damaged_and_foreign_files_are_refused_by_name(table: MixtureTable, tmp_
     np.savez(path, images=np.zeros(3))
     with pytest.raises(MixtureTableError, match="does not fit its SHA-256 sum"):
         load_mixture_table(path)
-    for change, message in (({"format": np.array(99)}, "has format 99"), ({"tokens": None}, "holds no tokens")):
+    for change, message in (
+        ({"format": np.array(1), "clip_lost": None}, "has format 1; this version reads format 2: tabulate it again"),
+        ({"clip_lost": None}, "holds no clip_lost; tabulate it again"),
+        ({"tokens": None}, "holds no tokens"),
+    ):
         kept = {name: value for name, value in (arrays | change).items() if value is not None and name != "sha256"}
         np.savez(path, sha256=np.array(digest(kept)), **kept)
         with pytest.raises(MixtureTableError, match=message):
@@ -195,6 +217,7 @@ def test_incomplete_tables_are_refused(table: MixtureTable) -> None:
     for change, message in (
         ({"psnr_roi_db": hole}, r"psnr_roi_db has shape .*finite"),
         ({"clip_roni": table.clip_roni[:, :1]}, "clip_roni has shape"),
+        ({"clip_lost": table.clip_lost[:, :1]}, "clip_lost has shape"),
         ({"snr_db": table.snr_db[::-1]}, "snr_db=.*must ascend"),
         ({"token_symbols": table.token_symbols + 1}, "must begin with 0"),
         ({"roi_symbols": table.roi_symbols - 16}, "roi_symbols=.*at least 1"),

@@ -18,13 +18,16 @@ from noma_semcom_env.mixture.live import LiveMixture
 from noma_semcom_env.mixture.offering import describe_prompt, make_items
 from noma_semcom_env.mixture.saliency import roi_importance
 from noma_semcom_env.mixture.sending import GREY
-from noma_semcom_env.mixture.table import MixtureTable, MixtureTableError
+from noma_semcom_env.mixture.table import QUALITIES, MixtureTable, MixtureTableError
 from noma_semcom_env.mixture.tabulate import MixtureRecipe, tabulate_mixtures
 from noma_semcom_env.mixture.transceiver import Transceiver
 
 pytestmark = pytest.mark.slow
 
 RECIPE = MixtureRecipe((0.0, 20.0), (16, 64), (0, 5, 12), (0, 1), 0.25, 64)
+CLIP_ROUNDING = 2e-4
+"""In batches of other sizes the levels of a few pixels are rounded otherwise."""
+
 Pictures = tuple[np.ndarray, np.ndarray]
 
 
@@ -86,27 +89,57 @@ def test_grid_points_are_what_the_transceiver_does(tabulated: MixtureTable, tran
     np.testing.assert_allclose(found.token_error, true.token_error, atol=1e-6)
     np.testing.assert_allclose(found.undecodable, true.undecodable, atol=1e-6)
     around = roi == RECIPE.painted_symbols
-    np.testing.assert_allclose(found.clip_roni[around], true.clip_roni[around], atol=2e-3)
+    np.testing.assert_allclose(found.clip_roni[around], true.clip_roni[around], atol=CLIP_ROUNDING)
     assert np.ptp(found.psnr_roi_db) > 0
     assert np.ptp(found.clip_roni) > 0
+    assert (np.abs(tabulated.clip_roni - tabulated.clip_lost) > 5 * CLIP_ROUNDING).any(), "a region can be told by it"
     assert 0 < found.token_error[token > 0].mean() <= 1
 
 
 def test_what_is_lost_is_equal_too(tabulated: MixtureTable, transceiver: Transceiver) -> None:
+    """CLIP-RONI too, since nothing depends on a region that is not there, for all three ways to lose it."""
     live = LiveMixture.from_table(tabulated, transceiver)
-    arguments = (
-        np.array([0, 1, 2]),
-        np.zeros(3, dtype=int),
-        np.array([0, 64, 64]),
-        np.array([5, 5, 12]),
-        np.full(3, 20.0),
-        np.array([20.0, 20.0, -np.inf]),
-        np.array([True, False, True]),
-    )
-    true, found = live.quality(*arguments), tabulated.quality(*arguments)
+    lost = [
+        (0, 0.0, True),
+        (16, 0.0, False),
+        (0, 20.0, True),
+        (16, 20.0, False),
+        (64, 20.0, False),
+        (64, -np.inf, True),
+    ]
+    cases = [
+        (row, margin, roi, token, after, mask)
+        for row in range(3)
+        for margin in range(2)
+        for token in (0, 5, 12)
+        for roi, after, mask in lost
+    ]
+    rows, margin, roi, token, after, mask = (np.array(column) for column in zip(*cases, strict=True))
+    told = np.where(np.isneginf(after), 20.0, after)
+    true, found = (one.quality(rows, margin, roi, token, told, after, mask) for one in (live, tabulated))
     np.testing.assert_allclose(found.psnr_roi_db, true.psnr_roi_db, atol=1e-4)
     np.testing.assert_allclose(found.token_error, true.token_error, atol=1e-6)
-    assert np.isfinite(true.clip_roni).all()
+    np.testing.assert_allclose(found.clip_roni, true.clip_roni, atol=CLIP_ROUNDING)
+    assert np.ptp(found.clip_roni[(rows == 2) & (margin == 0)]) > 5 * CLIP_ROUNDING, "texts can be told by it"
+
+
+def test_lost_regions_are_painted_once_for_each_text(
+    items: MixtureItems, transceiver: Transceiver, tabulated: MixtureTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, str]] = []
+    plain = transceiver.paint
+
+    def noted(received: np.ndarray, known: np.ndarray, captions: Any, seed: int) -> np.ndarray:
+        asked.extend((seed, text) for text, one in zip(captions, known, strict=True) if not one.any())
+        return plain(received, known, captions, seed)
+
+    monkeypatch.setattr(transceiver, "paint", noted)
+    entries = module._tabulate(items, 2, transceiver, RECIPE)
+    np.testing.assert_array_equal(entries["clip_lost"], tabulated.clip_lost[2])
+    assert len(asked) == len(set(asked))
+    assert {seed for seed, _ in asked} == {0, 1}
+    assert {(0, ""), (1, "")} <= set(asked), "no text is a text of its own"
+    assert len(asked) > 4, "texts arrive in several ways"
 
 
 def test_the_record_says_what_made_it_and_how_far_off_it_is(tabulated: MixtureTable) -> None:
@@ -116,8 +149,9 @@ def test_the_record_says_what_made_it_and_how_far_off_it_is(tabulated: MixtureTa
     assert made_by["seeds"] == [0, 1]
     errors = made_by["interpolation_error"]
     assert errors["points"] == 6
-    bounds = {"psnr_roi_db": 0.5, "clip_roni": 0.02, "token_error": 0.3, "undecodable": 1.0}
+    bounds = {"psnr_roi_db": 0.5, "clip_roni": 0.02, "clip_lost": 0.02, "token_error": 0.3, "undecodable": 1.0}
     for channel in ("awgn", "rayleigh"):
+        assert errors[channel].keys() == bounds.keys()
         for name, bound in bounds.items():
             assert 0 <= errors[channel][name]["mean"] <= errors[channel][name]["largest"] <= bound, name
     assert errors["awgn"]["psnr_roi_db"]["largest"] > 0
@@ -130,6 +164,11 @@ def test_errors_are_those_of_the_table(tabulated: MixtureTable, transceiver: Tra
     before = tabulated.provenance["interpolation_error"]
     assert errors["awgn"]["psnr_roi_db"]["mean"] > before["awgn"]["psnr_roi_db"]["mean"] + 2.0
     assert errors["awgn"]["token_error"] == before["awgn"]["token_error"]
+    worse = replace(tabulated, clip_lost=tabulated.clip_lost + 0.2)
+    errors = module.interpolation_errors(worse, transceiver, 6)
+    for channel in ("awgn", "rayleigh"):
+        assert errors[channel]["clip_lost"]["mean"] > before[channel]["clip_lost"]["mean"] + 0.1
+        assert errors[channel]["clip_roni"] == before[channel]["clip_roni"]
 
 
 def test_an_interrupted_run_is_taken_up_again(
@@ -162,7 +201,7 @@ def test_an_interrupted_run_is_taken_up_again(
     table = tabulate_mixtures(items, transceiver, path, RECIPE, off_grid=6)
     assert len(done) == 4, "the damaged one and the third"
     assert not (tmp_path / "again.parts").exists()
-    for name in ("psnr_roi_db", "clip_roni", "token_error", "undecodable", "grey_psnr_db"):
+    for name in QUALITIES:
         np.testing.assert_array_equal(getattr(table, name), getattr(tabulated, name))
 
 
@@ -209,7 +248,7 @@ def test_live_recovery_runs_in_the_environment(
 def test_live_steps_with_text_are_as_the_table_says(
     tabulated: MixtureTable, transceiver: Transceiver, monkeypatch: pytest.MonkeyPatch, lost: bool
 ) -> None:
-    """With the mask lost the table, painted around a region all the same, is farther off than it states."""
+    """They are apart by no more than the errors that the table states, with the mask lost as well."""
     from noma_semcom_env import mixture_models
 
     monkeypatch.setattr(mixture_models, "load_transceiver", lambda models: transceiver)
@@ -221,7 +260,9 @@ def test_live_steps_with_text_are_as_the_table_says(
     ]
     for env in envs:
         env.reset(seed=1)
-    stated = tabulated.provenance["interpolation_error"]["awgn"]["clip_roni"]["largest"]
+    errors = tabulated.provenance["interpolation_error"]
+    name = "clip_lost" if lost else "clip_roni"
+    stated = max(errors[channel][name]["largest"] for channel in ("awgn", "rayleigh"))
     seen, apart = 0, []
     for _ in range(6):
         one, other = (env.step(np.array([0.0]))[4] for env in envs)
@@ -232,8 +273,8 @@ def test_live_steps_with_text_are_as_the_table_says(
             apart.append(abs(one["clip_roni"] - other["clip_roni"]))
             assert one["psnr_roi_db"] == pytest.approx(other["psnr_roi_db"], abs=1e-4 if lost else 0.5)
     assert seen >= 4
-    assert max(apart) <= (0.03 if lost else stated)
-    assert np.ptp(tabulated.clip_roni) > 5 * max(apart), "items differ by more"
+    assert max(apart) <= stated
+    assert np.ptp(getattr(tabulated, name)) > 5 * max(apart), "items differ by more"
 
 
 def test_flat_grey_objects_are_finite_in_table_and_live(transceiver: Transceiver, tmp_path: Path) -> None:

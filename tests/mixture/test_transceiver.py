@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from noma_semcom_env.mixture.budget import mask_cost
+from noma_semcom_env.mixture.budget import Split, mask_cost
 from noma_semcom_env.mixture.channel import AWGN, RAYLEIGH, send
 from noma_semcom_env.mixture.metrics import psnr_roi
 from noma_semcom_env.mixture.regions import RegionError, RegionFinder
@@ -94,6 +94,7 @@ def test_every_intermediate_is_returned(
     np.testing.assert_array_equal(
         got.token_error, token_errors(got.ids, prepared.ids, prepared.tokens, got.symbols_per_token)
     )
+    assert got.split.roi[got.mask_received].all()
     shown = got.mask_received[:, None, None] & prepared.regions
     assert (got.received[~shown] == GREY).all()
     np.testing.assert_array_equal(got.painted[shown], got.received[shown])
@@ -179,6 +180,12 @@ def test_codewords_of_one_seed_share_its_noise(
     assert abs(float((heard[0][0] * heard[0][2]).mean())) < 0.05
 
 
+def painted_from_text(transceiver: Transceiver, got: Reception) -> np.ndarray:
+    """What the captions that arrived are painted as when nothing else is known."""
+    blank = np.zeros_like(got.received)
+    return transceiver.paint(blank, np.zeros(blank.shape[:3], dtype=bool), got.captions, 0)
+
+
 def edge(transceiver: Transceiver, prepared: Prepared, *arguments: Any, **options: Any) -> Reception:
     got = transceiver.transmit(prepared, *arguments, **options)
     assert np.isfinite(got.psnr_roi_db).all()
@@ -199,7 +206,27 @@ def test_alpha_of_1_leaves_the_region_grey(transceiver: Transceiver, prepared: P
     assert not got.split.roi.any()
     assert (got.received == GREY).all()
     np.testing.assert_allclose(got.psnr_roi_db, grey(prepared))
-    assert (got.painted[prepared.regions] == GREY).all(), "the mask arrived, so grey is pasted"
+    assert got.mask_received.all()
+    np.testing.assert_array_equal(got.painted, painted_from_text(transceiver, got))
+    assert (got.painted[prepared.regions] != GREY).any(), "no grey is pasted, though the mask arrived"
+
+
+def test_what_a_receiver_paints_around_is_what_arrived(transceiver: Transceiver, prepared: Prepared) -> None:
+    """A mask without symbols, symbols without a mask, and neither over a dead channel, are no region."""
+    roi, mask = np.array([0, 64, 64, 64]), np.array([True, False, True, True])
+    effective = np.array([10.0, 10.0, -np.inf, 10.0])
+    nothing = np.zeros(4, dtype=np.int64)
+    split = Split(roi, nothing, nothing, roi, mask)
+    got = transceiver.receive(prepared, split, np.full(4, 8), np.full(4, 10.0), effective, mask)
+    assert (got.received[:3] == GREY).all()
+    np.testing.assert_allclose(got.psnr_roi_db[:3], grey(prepared)[:3])
+    whole = painted_from_text(transceiver, got)
+    np.testing.assert_array_equal(got.painted[:3], whole[:3])
+    region = prepared.regions[3]
+    np.testing.assert_array_equal(got.painted[3][region], got.received[3][region])
+    assert (got.painted[3] != whole[3]).any()
+    scores = transceiver.clip_roni(whole, prepared.regions, prepared.captions)
+    np.testing.assert_allclose(got.clip_roni[:3], scores[:3], atol=1e-6)
 
 
 def test_too_few_symbols_for_the_text_send_none(transceiver: Transceiver, prepared: Prepared) -> None:
@@ -217,6 +244,7 @@ def test_nothing_arrives_at_minus_infinity(transceiver: Transceiver, prepared: P
     assert (got.token_error == 1).all()
     np.testing.assert_allclose(got.psnr_roi_db, grey(prepared))
     assert (got.mask_received == (accounting == "paper")).all()
+    np.testing.assert_array_equal(got.painted, painted_from_text(transceiver, got))
 
 
 def test_a_channel_without_noise_and_an_unlimited_budget(transceiver: Transceiver, prepared: Prepared) -> None:
@@ -230,7 +258,7 @@ def test_no_budget_sends_nothing(transceiver: Transceiver, prepared: Prepared) -
     assert not got.split.total.any()
     assert not got.mask_received.any()
     assert (got.received == GREY).all()
-    assert (got.painted[prepared.regions] != GREY).any(), "without a mask everything is painted"
+    np.testing.assert_array_equal(got.painted, painted_from_text(transceiver, got))
 
 
 def test_a_lost_mask_loses_the_region(transceiver: Transceiver, prepared: Prepared) -> None:
@@ -239,6 +267,7 @@ def test_a_lost_mask_loses_the_region(transceiver: Transceiver, prepared: Prepar
     assert got.mask_received.tolist() == [False, True, False, True]
     assert (got.received[[0, 2]] == GREY).all()
     assert got.split.roi.all(), "the sender does not know of it"
+    np.testing.assert_array_equal(got.painted[[0, 2]], painted_from_text(transceiver, got)[[0, 2]])
     paper = edge(transceiver, prepared, 0.3, 0.08, 10.0, "rayleigh", fades=fades, accounting="paper")
     assert paper.mask_received.all()
 
