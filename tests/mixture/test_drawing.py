@@ -84,14 +84,16 @@ def test_disturbed_images_are_images() -> None:
 
 def test_every_weight_learns(scenes: list[Any]) -> None:
     from noma_semcom_env.zoo.train.data import Scenes
-    from noma_semcom_env.zoo.train.mixture.inpainting import Denoising, build_autoencoder
+    from noma_semcom_env.zoo.train.mixture.inpainting import Denoising, build
+    from noma_semcom_env.zoo.train.mixture.inpainting_autoencoder import build_autoencoder
     from noma_semcom_env.zoo.train.recovery import build_tokenizer
 
     stacked = Scenes(
         np.stack([s.image for s in scenes]), np.stack([s.labels for s in scenes]), [s.caption for s in scenes]
     )
     autoencoder = build_autoencoder().eval().requires_grad_(False)
-    loss = Denoising(stacked, torch.from_numpy(stacked.images), autoencoder, build_tokenizer(), batch=4)
+    tokenizer = build_tokenizer()
+    loss = Denoising(stacked, torch.from_numpy(stacked.images), autoencoder, tokenizer, *build(tokenizer), batch=4)
     value = loss(torch.Generator().manual_seed(0), 0.0)["loss"]
     assert 0 < value.item() < 5
     value.backward()

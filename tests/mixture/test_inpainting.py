@@ -287,3 +287,26 @@ def test_the_training_script_runs_to_the_end(tmp_path: Path) -> None:
     assert receiver.resolution == 128
     parts = (receiver.pipeline.unet, receiver.pipeline.text_encoder, receiver.pipeline.vae)
     assert sum(p.numel() for part in parts for p in part.parameters()) < 4.3e6
+
+
+@pytest.mark.slow
+def test_training_goes_on_from_a_pipeline_and_keeps_its_latents(tmp_path: Path) -> None:
+    from noma_semcom_env.zoo.presets import WEIGHTS
+    from noma_semcom_env.zoo.train.mixture.inpainting import train
+
+    start = WEIGHTS / "street_mixture" / "inpainting"
+    train(2, 24, tmp_path, tmp_path / "model", torch.device("cpu"), autoencoder_steps=1, start=start)
+    known = json.loads((start / "card.json").read_text())
+    card = json.loads((tmp_path / "model" / "card.json").read_text())
+    assert (card["steps"], card["autoencoder_steps"], card["began_from"]["steps"]) == (2, 1, known["steps"])
+    before, after = (load_inpainting(folder).pipeline for folder in (start, tmp_path / "model"))
+    moved = {
+        name.partition(".")[0]
+        for name, value in after.vae.state_dict().items()
+        if not torch.equal(value, before.vae.state_dict()[name])
+    }
+    assert moved == {"decoder", "post_quant_conv"}
+    for part in ("unet", "text_encoder"):
+        pairs = zip(getattr(before, part).parameters(), getattr(after, part).parameters(), strict=True)
+        largest = max(float((a - b).detach().abs().max()) for a, b in pairs)
+        assert 0 < largest < 0.01  # far from untrained weights

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
+
+from noma_semcom_env.zoo.loading import CARD_FILE
+
+_TRAINING: Final = (
+    *("data", "scenes", "snr_db", "roi_symbols", "cbr", "steps", "autoencoder_steps", "decoder_steps", "batch"),
+    *("seconds", "began_from"),
+)
+"""Entries of a card that tell of a training and not of what came out of it."""
 
 LossFunction = Callable[[torch.Generator, float], dict[str, torch.Tensor]]
 """(generator, progress in [0, 1]) -> named scalar losses; ``"loss"`` is the one to minimize."""
@@ -157,6 +167,12 @@ def steps_done(folder: Path) -> int:
     """Steps of the run whose checkpoint is in ``folder``, fewer than scheduled if its time was limited."""
     with safe_open(folder / "checkpoint.safetensors", "pt") as file:
         return int(file.metadata()["step"])
+
+
+def earlier_training(folder: Path) -> dict[str, object]:
+    """What the card of a model says of its training, for the card of one that goes on from it."""
+    card = json.loads((folder / CARD_FILE).read_text())
+    return {name: card[name] for name in _TRAINING if name in card}
 
 
 def _save(

@@ -1,4 +1,4 @@
-"""Trains the Swin JSCC codecs of 128 x 128 street scenes, each from scratch.
+"""Trains the Swin JSCC codecs of 128 x 128 street scenes, from scratch or, by ``--start``, from a codec that is there.
 
     python -m noma_semcom_env.zoo.train.mixture.image_codec --kind roi --device cuda
 
@@ -7,7 +7,8 @@ images (SwinJSCC, the baseline); ``roi-jscc`` sends whole images too, but its en
 weighs it higher (after ROI-JSCC, the other baseline). SNR and rate are drawn for each image, the channel for each
 batch. Rates of whole images are drawn uniformly from the bandwidth ratios of the environment. What text and mask leave
 of them for a region reaches down to a few symbols, so that those of ``roi`` are drawn log-uniformly over the grid of
-the tables; the bundled weights are older than that and saw no region of fewer than 983 symbols.
+the tables, and its loss is the logarithm of the error, as PSNR-ROI is: the errors of few symbols, fifty times those of
+many, would leave the latter nothing to say.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from noma_semcom_env.mixture.channel import AWGN, RAYLEIGH, symbols_of
 from noma_semcom_env.mixture.image_codec import ImageCodec, count_multiply_adds, count_parameters, keep_region
 from noma_semcom_env.mixture.swin_jscc import STREET, STREET_REGION_GATE, SwinJSCC
 from noma_semcom_env.scenes.street import ATTRIBUTES, CLASSES
+from noma_semcom_env.zoo.loading import models_digest
 from noma_semcom_env.zoo.presets import WEIGHTS
 from noma_semcom_env.zoo.train.data import Scenes, held_out, make_parser, training_scenes
-from noma_semcom_env.zoo.train.fit import Schedule, fit, steps_done
+from noma_semcom_env.zoo.train.fit import Schedule, earlier_training, fit, steps_done
 
 SIDE: Final = 128
 SNR_DB: Final = (0.0, 20.0)
@@ -49,6 +51,9 @@ REGION_WEIGHT: Final = 0.5
 """Share of the region of interest in the loss of ``roi-jscc``, however small it is."""
 
 TARGET: Final = WEIGHTS / "street_mixture"
+_LEAST_ERROR: Final = 1e-4
+"""Added to a region's error before the logarithm: beyond 40 dB there is little left to gain."""
+
 _EVALUATED: Final = 256
 
 
@@ -127,7 +132,7 @@ def fit_codec(name: str, codec: ImageCodec, kind: str, arguments: argparse.Names
 
     Args:
         name: Of the codec.
-        codec: Untrained.
+        codec: Untrained; takes the weights of ``arguments.start`` if that is given.
         kind: One of :data:`KINDS`.
         arguments: Of :func:`codec_parser`.
     """
@@ -136,7 +141,9 @@ def fit_codec(name: str, codec: ImageCodec, kind: str, arguments: argparse.Names
     batch, evaluated = min(arguments.batch, -(-scenes // 4)), min(_EVALUATED, -(-scenes // 8))
     torch.backends.cudnn.benchmark = True
     data = Regions.on(device, training_scenes(scenes, arguments.folder, SIDE))
+    earlier = _take_up(codec, arguments.start) if arguments.start else {}
     codec.to(device).train()
+    forward = torch.compile(codec) if arguments.compile else codec
 
     def loss(generator: torch.Generator, progress: float) -> dict[str, torch.Tensor]:
         channel = RAYLEIGH if float(torch.rand((), generator=generator)) < 0.5 else AWGN
@@ -147,19 +154,23 @@ def fit_codec(name: str, codec: ImageCodec, kind: str, arguments: argparse.Names
         symbols = draw_symbols(kind, rate).clamp_max(codec.max_symbols)
         sent = keep_region(image, region) if kind == "roi" else image
         with torch.autocast(torch.device(device).type, torch.bfloat16):
-            received = codec(sent, snr_db, symbols, channel, dice, region if codec.takes_region else None)
+            received = forward(sent, snr_db, symbols, channel, dice, region if codec.takes_region else None)
         error = (received - image).square()
         if kind == "whole":
             return {"loss": error.mean()}
-        inside = region_error(error, region).mean()
+        of_region = region_error(error, region)
         if kind == "roi":
-            return {"loss": inside}
+            return {"loss": (of_region + _LEAST_ERROR).log().mean(), "psnr_roi_db": psnr_db(of_region.detach()).mean()}
+        inside = of_region.mean()
         outside = region_error(error, ~region).mean()
         return {"loss": REGION_WEIGHT * inside + (1 - REGION_WEIGHT) * outside, "inside": inside, "outside": outside}
 
     schedule = Schedule(arguments.steps, arguments.rate, hold=0.1, averaging=0.997, limit_s=arguments.seconds)
     folder = arguments.folder / name
-    seconds = fit(name, [codec], loss, schedule, folder, data=f"{scenes} scenes, batches of {batch}, {codec.config}")
+    origin = f"{scenes} scenes, batches of {batch}, {codec.config}"
+    if arguments.start:
+        origin += f", from {models_digest([arguments.start])}"
+    seconds = fit(name, [codec], loss, schedule, folder, data=origin)
     codec.eval()
     card = {
         "class": type(codec).__name__,
@@ -172,10 +183,24 @@ def fit_codec(name: str, codec: ImageCodec, kind: str, arguments: argparse.Names
         "steps": steps_done(folder),
         "batch": batch,
         "seconds": round(seconds),
+        **earlier,
         **measure(codec, kind, held_out(evaluated, SIDE), device),
     }
     codec.save(arguments.target / name, card)
     print(json.dumps(card, indent=2))
+
+
+def _take_up(codec: ImageCodec, folder: Path) -> dict[str, object]:
+    """Give a codec the weights of another of its configuration; returns what the card is to tell of it.
+
+    Raises:
+        ValueError: If the other one is of another configuration.
+    """
+    start = type(codec).load(folder)
+    if start.config != codec.config:
+        raise ValueError(f"--start {folder} holds a codec of {start.config}; one of {codec.config} is needed")
+    codec.load_state_dict(start.state_dict())
+    return {"began_from": earlier_training(folder)}
 
 
 @torch.no_grad()
@@ -237,6 +262,8 @@ def codec_parser(description: str | None, steps: int, rate: float) -> argparse.A
     parser.add_argument("--rate", type=float, default=rate)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="limit of the training's time")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--start", type=Path, help="folder of a codec of the same configuration to go on from")
+    parser.add_argument("--compile", action="store_true", help="compile the codec first; twice as fast on a CPU")
     parser.add_argument("--target", type=Path, default=TARGET, help="folder of the package that gets the weights")
     return parser
 

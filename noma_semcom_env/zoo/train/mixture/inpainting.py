@@ -1,6 +1,9 @@
-"""Trains the street mixture's inpainting pipeline from scratch: autoencoder, then text encoder and UNet together.
+"""Trains the street mixture's inpainting pipeline: autoencoder, then text encoder and UNet together.
 
     python -m noma_semcom_env.zoo.train.mixture.inpainting --steps 4000 --device cuda
+
+From scratch, or with ``--start`` from a pipeline that is there, whose latents then stay what they are: of its
+autoencoder the decoder alone is trained.
 
 The UNet has the nine input channels of Stable Diffusion inpainting: four of noisy latents, one of the mask, four of the
 latents of the masked image.
@@ -21,21 +24,28 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from noma_semcom_env.mixture.inpainting import Inpainting
+from noma_semcom_env.mixture.inpainting import Inpainting, load_inpainting
+from noma_semcom_env.mixture_models import PRESETS
 from noma_semcom_env.recovery.perceptual import PerceptualDistance
 from noma_semcom_env.scenes.street import ATTRIBUTES, CLASSES
 from noma_semcom_env.semantics.phrases import head_word, split_caption
-from noma_semcom_env.zoo.loading import write_sums
+from noma_semcom_env.zoo.loading import models_digest, write_sums
 from noma_semcom_env.zoo.presets import WEIGHTS
-from noma_semcom_env.zoo.train.autoencoder import to_tensor, whiten
+from noma_semcom_env.zoo.train.autoencoder import to_tensor
 from noma_semcom_env.zoo.train.data import Scenes, held_out, make_parser, training_scenes
-from noma_semcom_env.zoo.train.fit import Schedule, fit, steps_done
+from noma_semcom_env.zoo.train.fit import Schedule, earlier_training, fit, steps_done
 from noma_semcom_env.zoo.train.mixture.drawing import (
     Texts,
     device_generator,
     disturb,
     draw_known,
     presence,
+)
+from noma_semcom_env.zoo.train.mixture.inpainting_autoencoder import (
+    RESOLUTION,
+    build_autoencoder,
+    train_autoencoder,
+    train_decoder,
 )
 from noma_semcom_env.zoo.train.recovery import (
     MAX_TOKENS,
@@ -45,7 +55,6 @@ from noma_semcom_env.zoo.train.recovery import (
     build_unet,
 )
 
-RESOLUTION: Final = 128
 WIDTHS: Final = (64, 64, 96)
 EVALUATED_STEPS: Final = (4, 8, 20)
 
@@ -53,62 +62,9 @@ _KNOWN_WEIGHT = 0.1
 """Weight of the region that is pasted over afterwards: small, but the picture should be one."""
 
 
-def build_autoencoder() -> AutoencoderKL:
-    """The untrained autoencoder: 128 x 128 x 3 to 16 x 16 x 4, 0.62 M parameters."""
-    return AutoencoderKL(
-        in_channels=3,
-        out_channels=3,
-        down_block_types=["DownEncoderBlock2D"] * 4,
-        up_block_types=["UpDecoderBlock2D"] * 4,
-        block_out_channels=[24, 32, 48, 48],
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=RESOLUTION,
-    )
-
-
 def build(tokenizer: CLIPTokenizer) -> tuple[CLIPTextModel, UNet2DConditionModel]:
-    """The untrained text encoder (0.08 M parameters) and UNet (3.2 M)."""
+    """Untrained text encoder (0.08 M parameters) and UNet (3.2 M)."""
     return build_text_encoder(tokenizer), build_unet(WIDTHS, in_channels=9)
-
-
-def train_autoencoder(
-    images: torch.Tensor, steps: int, limit_s: float, batch: int, folder: Path, data: str
-) -> AutoencoderKL:
-    """Train and whiten the autoencoder.
-
-    Args:
-        images: (n, H, W, 3) uint8 on the device that trains.
-        steps: Optimizer steps.
-        limit_s: Seconds after which it must be done.
-        batch: Images a step.
-        folder: Where its checkpoint goes.
-        data: Names what is trained on.
-    """
-    torch.manual_seed(0)
-    device = images.device
-    model = build_autoencoder().to(device)
-    distance = PerceptualDistance()
-
-    def loss(generator: torch.Generator, progress: float) -> dict[str, torch.Tensor]:
-        on_device = device_generator(generator, device)
-        index = torch.randint(len(images), (batch,), generator=on_device, device=device)
-        raw = to_tensor(images[index])
-        with torch.autocast(device.type, torch.bfloat16):
-            posterior = model.encode(raw).latent_dist
-            recovered = model.decode(posterior.sample(on_device)).sample.float()
-        perceptual = distance(raw / 2 + 0.5, recovered / 2 + 0.5).mean()
-        absolute = F.l1_loss(recovered, raw)
-        divergence = posterior.kl().float().mean() / posterior.mean[0].numel()
-        total = absolute + 0.4 * perceptual + F.mse_loss(recovered, raw) + 2e-5 * divergence
-        return {"loss": total, "l1": absolute.detach(), "lpips": perceptual.detach()}
-
-    schedule = Schedule(steps, 2e-3, hold=0.1, averaging=0.995, checkpoint_s=60, limit_s=limit_s)
-    fit("mixture autoencoder", [model], loss, schedule, folder, data=data)
-    model.eval().requires_grad_(False)
-    whiten(model, images[:1500])
-    return model
 
 
 @torch.no_grad()
@@ -124,11 +80,20 @@ class Denoising:
         scenes: What is trained on.
         autoencoder: A trained autoencoder on the device.
         tokenizer: Tokenizer in which every street word is one token.
+        text: Text encoder to train.
+        unet: UNet to train.
         batch: Scenes a step.
     """
 
     def __init__(
-        self, scenes: Scenes, images: torch.Tensor, autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer, batch: int
+        self,
+        scenes: Scenes,
+        images: torch.Tensor,
+        autoencoder: AutoencoderKL,
+        tokenizer: CLIPTokenizer,
+        text: CLIPTextModel,
+        unet: UNet2DConditionModel,
+        batch: int,
     ) -> None:
         self.batch = batch
         self.device = images.device
@@ -140,7 +105,7 @@ class Denoising:
         known = {word: tokenizer(word, add_special_tokens=False).input_ids[0] for word in words}
         self.texts = Texts.of(scenes.captions, known, tokenizer.bos_token_id, tokenizer.eos_token_id, self.device)
         self.signal = build_scheduler().alphas_cumprod.to(self.device)
-        self.text, self.unet = (module.to(self.device) for module in build(tokenizer))
+        self.text, self.unet = (module.to(self.device).train().requires_grad_(True) for module in (text, unet))
 
     def __call__(self, generator: torch.Generator, progress: float) -> dict[str, torch.Tensor]:
         """Mean squared error of the velocity, mostly over the region to paint."""
@@ -199,11 +164,13 @@ def _measure(receiver: Inpainting, scenes: Scenes, device: torch.device) -> dict
     figures: dict[str, Any] = {
         "held_out_scenes": len(raw),
         "autoencoder": {"lpips": compare(levels), "psnr_db": round(float(10 * np.log10(255**2 / error).mean()), 2)},
+        "guidance": receiver.guidance,
         "share_known": round(float(regions.mean()), 4),
         "lpips_painted": {},
     }
     for steps in EVALUATED_STEPS:
-        painter = Inpainting(receiver.pipeline, steps, batch_size=len(raw) if device.type == "cuda" else None)
+        together = len(raw) if device.type == "cuda" else None
+        painter = Inpainting(receiver.pipeline, steps, together, receiver.guidance)
         figures["lpips_painted"][f"{steps} steps"] = {
             name: compare(painter.paint(scenes.images, regions, prompts)[:, 0])
             for name, prompts in (
@@ -215,6 +182,17 @@ def _measure(receiver: Inpainting, scenes: Scenes, device: torch.device) -> dict
     return figures
 
 
+def _begin(tokenizer: CLIPTokenizer, start: Path | None) -> tuple[AutoencoderKL, CLIPTextModel, UNet2DConditionModel]:
+    """Autoencoder, text encoder and UNet: untrained, or those of a pipeline."""
+    if start is not None:
+        begun = load_inpainting(start).pipeline
+        return begun.vae, begun.text_encoder, begun.unet
+    torch.manual_seed(0)
+    autoencoder = build_autoencoder()
+    torch.manual_seed(1)
+    return autoencoder, *build(tokenizer)
+
+
 def train(
     steps: int,
     scenes: int,
@@ -224,6 +202,8 @@ def train(
     batch: int = 256,
     autoencoder_steps: int | None = None,
     limit_s: float = math.inf,
+    rate: float = 1.5e-3,
+    start: Path | None = None,
 ) -> None:
     """Train, measure and export the pipeline.
 
@@ -234,8 +214,11 @@ def train(
         target: Folder that gets the pipeline.
         device: Where it is trained.
         batch: Scenes a step; the autoencoder takes a quarter of it.
-        autoencoder_steps: Steps of the autoencoder; None is two fifths of ``steps``.
+        autoencoder_steps: Steps of the autoencoder, or of its decoder where there is a ``start``; None is two fifths
+            of ``steps``.
         limit_s: Seconds after which training must be over; three tenths of them are the autoencoder's.
+        rate: Highest learning rate of text encoder and UNet.
+        start: Folder of a pipeline to go on from; None begins anew.
     """
     work = folder / "mixture" / "inpainting"
     # A tiny set is a trial of the script; its batches need be no larger.
@@ -244,14 +227,17 @@ def train(
     of_autoencoder = max(1, 2 * steps // 5) if autoencoder_steps is None else autoencoder_steps
     data = training_scenes(scenes, folder, RESOLUTION)
     images = torch.from_numpy(np.array(data.images)).to(device)
-    autoencoder = train_autoencoder(
-        images, of_autoencoder, 0.3 * limit_s, -(-batch // 4), work / "autoencoder", f"{scenes} scenes, batch {batch}"
-    )
-    torch.manual_seed(1)
     tokenizer = build_tokenizer()
-    loss = Denoising(data, images, autoencoder, tokenizer, batch)
-    schedule = Schedule(steps, 1.5e-3, checkpoint_s=60, limit_s=0.7 * limit_s)
-    origin = f"{scenes} scenes, batch {batch}, autoencoder of {of_autoencoder} steps"
+    seen = f"{scenes} scenes, batch {batch}"
+    if start is not None:
+        seen += f", from {models_digest([start])}"
+    autoencoder, text, unet = _begin(tokenizer, start)
+    train_images = train_autoencoder if start is None else train_decoder
+    limits = 0.3 * limit_s, 0.7 * limit_s
+    train_images(autoencoder.to(device), images, of_autoencoder, limits[0], -(-batch // 4), work / "autoencoder", seen)
+    loss = Denoising(data, images, autoencoder, tokenizer, text, unet, batch)
+    schedule = Schedule(steps, rate, checkpoint_s=60, limit_s=limits[1])
+    origin = f"{seen}, autoencoder of {of_autoencoder} steps"
     seconds = fit("inpainting", [loss.text, loss.unet], loss, schedule, work / "unet", seed=1, data=origin)
     pipeline = StableDiffusionInpaintPipeline(
         vae=autoencoder,
@@ -273,13 +259,15 @@ def train(
     # What is measured is what is exported, rounded weights and all.
     for part in parts:
         part.float()
+    held_back = held_out(max(8, min(256, scenes // 8)), RESOLUTION)
     card: dict[str, Any] = {
         "steps": steps_done(work / "unet"),
         "batch": batch,
         "scenes": scenes,
         "autoencoder_steps": steps_done(work / "autoencoder"),
         "seconds": round(seconds),
-        **_measure(Inpainting(pipeline), held_out(max(8, min(256, scenes // 8)), RESOLUTION), device),
+        **({} if start is None else {"began_from": earlier_training(start)}),
+        **_measure(Inpainting(pipeline, guidance=PRESETS["street_mixture"].guidance), held_back, device),
     }
     (part_target / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     write_sums(part_target)
@@ -294,6 +282,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--seconds", type=float, default=math.inf, help="training is over by then, whatever --steps")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--rate", type=float, default=1.5e-3, help="highest learning rate of text encoder and UNet")
+    parser.add_argument("--start", type=Path, help="folder of a pipeline to go on from")
     parser.add_argument("--target", type=Path, default=WEIGHTS / "street_mixture", help="folder that gets the weights")
     given = parser.parse_args()
     train(
@@ -305,6 +295,8 @@ def main() -> None:
         given.batch,
         given.autoencoder_steps,
         given.seconds,
+        given.rate,
+        given.start,
     )
 
 
