@@ -82,8 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, judge and draw."""
     parser = make_parser(__doc__, scenes=32)
     parser.add_argument("--cbr", type=float, default=CBR)
-    parser.add_argument("--diffcom-scenes", type=int, default=4, help="0 leaves DiffCom out")
-    parser.add_argument("--diffcom-channels", nargs="+", choices=CHANNELS, default=["awgn"])
+    parser.add_argument("--diffcom-scenes", type=int, default=12, help="0 leaves DiffCom out")
+    parser.add_argument("--diffcom-channels", nargs="+", choices=CHANNELS, default=list(CHANNELS))
     given = parse(parser, arguments)
     snrs = (0.0, 20.0) if given.quick else SNRS_DB
     points = [Point(given.cbr, snr) for snr in snrs]

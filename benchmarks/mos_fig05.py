@@ -67,8 +67,8 @@ def judge(curves: Curves) -> list[Claim]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, judge and draw."""
     parser = make_parser(__doc__, scenes=32)
-    parser.add_argument("--diffcom-scenes", type=int, default=4, help="0 leaves DiffCom out")
-    parser.add_argument("--diffcom-channels", nargs="+", choices=CHANNELS, default=["awgn"])
+    parser.add_argument("--diffcom-scenes", type=int, default=12, help="0 leaves DiffCom out")
+    parser.add_argument("--diffcom-channels", nargs="+", choices=CHANNELS, default=list(CHANNELS))
     given = parse(parser, arguments)
     points = [Point(cbr, SNR_DB) for cbr in (CBRS[::4] if given.quick else CBRS)]
     sampled = points[:1] if given.quick else points[::2]

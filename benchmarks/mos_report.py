@@ -15,11 +15,12 @@ from noma_semcom_agents.report import make_console, write_rows
 from noma_semcom_agents.statistics import student_interval
 from noma_semcom_benchmarks.mos_ledger import FOLDER
 from noma_semcom_benchmarks.mos_scenes import SETTING
+from noma_semcom_benchmarks.pages import FOLDER as OUTPUT
+from noma_semcom_benchmarks.pages import QUICK_FOLDER
 
 AGREES: Final = "agrees"
 DOES_NOT: Final = "does not"
 CANNOT_TELL: Final = "cannot tell"
-OUTPUT: Final = Path("docs/figures")
 LEAST_SCENES: Final = 8
 """Below so many scenes a percentile bootstrap interval is too short, and Student's is taken."""
 
@@ -93,28 +94,48 @@ def make_parser(description: str | None, scenes: int, quick: int = 2) -> argpars
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, help=f"number of scenes; {scenes} by default, {quick} with --quick")
-    parser.add_argument("--quick", action="store_true", help="few scenes and points: whether it runs, not what is true")
     parser.add_argument("--measurements", type=Path, default=FOLDER, help="where measurements are kept")
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="folder of the figure and its numbers")
+    add_output(parser)
     parser.set_defaults(usual=scenes, few=quick)
     return parser
 
 
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Add the options of where to write, and of a run that only shows that it runs."""
+    parser.add_argument("--quick", action="store_true", help="few scenes and points: whether it runs, not what is true")
+    parser.add_argument(
+        "--output", type=Path, help=f"folder of figure and numbers; {OUTPUT} by default, {QUICK_FOLDER} with --quick"
+    )
+
+
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse, with the number of scenes filled in."""
-    given = parser.parse_args(arguments)
+    """Parse, with the number of scenes and the folder filled in."""
+    given = parse_output(parser, arguments)
     given.scenes = given.scenes or (given.few if given.quick else given.usual)
+    return given
+
+
+def parse_output(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse, with the folder filled in: a quick run does not overwrite numbers that mean something."""
+    given = parser.parse_args(arguments)
+    given.output = given.output or (QUICK_FOLDER if given.quick else OUTPUT)
     return given
 
 
 def report(
     title: str, rows: Sequence[Mapping[str, Any]], claims: Sequence[Claim], given: argparse.Namespace, stem: str
 ) -> None:
-    """Print claims and verdicts, and write the rows as CSV."""
+    """Print claims and verdicts, and write the rows as STEM.csv and the claims as STEM_claims.csv.
+
+    The latter has the columns of the first paper's figures, see :func:`~noma_semcom_benchmarks.pages.publish`.
+    """
     from rich.table import Table
 
     given.output.mkdir(parents=True, exist_ok=True)
     write_rows(rows, given.output / f"{stem}.csv")
+    if claims:
+        judged = [{"text": one.text, "verdict": one.verdict, "numbers": one.found} for one in claims]
+        write_rows(judged, given.output / f"{stem}_claims.csv")
     console = make_console()
     over = f"; in brackets 95 % intervals over {given.scenes} scenes, bootstrap ones, Student's over fewer than "
     over = f"{over}{LEAST_SCENES}" if given.scenes > 1 else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +14,21 @@ import pytest
 from PIL import Image
 
 from noma_semcom_agents.evaluation import Interval
-from noma_semcom_benchmarks import mos_checks, mos_fig02, mos_fig03, mos_fig04, mos_ledger, mos_table1
+from noma_semcom_benchmarks import mos_checks, mos_fig02, mos_fig03, mos_fig04, mos_ledger, mos_table1, pages
 from noma_semcom_benchmarks.mos_curves import Curves, Point, claim_gain
 from noma_semcom_benchmarks.mos_ledger import Ledger
-from noma_semcom_benchmarks.mos_report import AGREES, CANNOT_TELL, DOES_NOT, above, interval, save
+from noma_semcom_benchmarks.mos_report import (
+    AGREES,
+    CANNOT_TELL,
+    DOES_NOT,
+    Claim,
+    above,
+    interval,
+    make_parser,
+    parse,
+    report,
+    save,
+)
 from noma_semcom_benchmarks.mos_scenes import CBR, SAMPLES, SETTING, ask
 from noma_semcom_benchmarks.mos_schemes import MEASURED, MOS, SWIN, Condition
 from noma_semcom_benchmarks.mos_threshold import find_edge, halves
@@ -267,6 +279,32 @@ def test_a_figure_tells_in_what_it_differs_from_the_paper(tmp_path: Path) -> Non
     assert SETTING in [text.get_text() for text in figure.texts] + [figure.get_supxlabel()]
 
 
+def test_claims_are_written_with_their_verdicts_in_the_first_papers_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = SimpleNamespace(output=tmp_path / "new", scenes=3)
+    claims = [Claim("it rises, always", "+1.00 [0.50, 1.50]", AGREES), Claim("it is steep", "0.1", CANNOT_TELL)]
+    report("a figure", [{"snr_db": 0.0}], claims, given, "mos_fig99")  # type: ignore[arg-type]
+    with (given.output / "mos_fig99_claims.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [{"text": one.text, "verdict": one.verdict, "numbers": one.found} for one in claims]
+    assert list(rows[0]) == [field.name for field in fields(pages.Claim)]
+    assert {path.name for path in given.output.iterdir()} == {"mos_fig99.csv", "mos_fig99_claims.csv"}
+    assert "it is steep" in capsys.readouterr().out
+    report("nothing claimed", [{"snr_db": 0.0}], [], given, "mos_fig98")  # type: ignore[arg-type]
+    assert not (given.output / "mos_fig98_claims.csv").exists()
+
+
+def test_a_quick_run_writes_elsewhere_than_a_real_one() -> None:
+    def folder(*options: str) -> Path:
+        found: Path = parse(make_parser("", scenes=32), options).output
+        return found
+
+    assert folder() == Path("docs/figures")
+    assert Path("docs") not in folder("--quick").parents
+    assert folder("--quick", "--output", "mine") == folder("--output", "mine") == Path("mine")
+
+
 def test_the_law_of_table_i_is_told_from_its_breach() -> None:
     def rows(symbols: dict[float, list[float]], off: int = 0) -> list[dict[str, Any]]:
         return [
@@ -312,6 +350,8 @@ def test_a_quick_run_writes_figure_and_numbers(name: str, tmp_path: Path, capsys
     module.main([*options, *(["--diffcom-scenes", "0"] if name in ("fig04", "fig05") else [])])
     with (tmp_path / f"mos_{name}.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) >= 2
+    with (tmp_path / f"mos_{name}_claims.csv").open(newline="") as file:
+        assert all(one["verdict"] in (AGREES, DOES_NOT, CANNOT_TELL) for one in csv.DictReader(file))
     with Image.open(tmp_path / f"mos_{name}.png") as picture:
         assert picture.size[0] > 600
     told = capsys.readouterr().out

@@ -145,3 +145,10 @@ def transceiver() -> Any:
 def pictures() -> tuple[np.ndarray, np.ndarray]:
     """Four pictures and their regions, not to be changed."""
     return draw_pictures(4)
+
+
+@pytest.fixture(scope="session")
+def prepared(transceiver: Any, pictures: tuple[np.ndarray, np.ndarray]) -> Any:
+    """What the sender makes of them, not to be changed."""
+    images, regions = pictures
+    return transceiver.prepare(images, list(regions), kinds=["car", "tree", None, "car"])
