@@ -6,6 +6,10 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet -
 # mypy reads the renamed trees under their installed names here; it cannot follow an editable install that renames.
 TYPING := build/typing
 
+# Test processes side by side, of one thread each; tests of a file share what it builds.
+JOBS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+
 export HF_HUB_OFFLINE := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
@@ -31,10 +35,10 @@ demo: .venv/.runtime  ## Train IM-PPO on genuine recoveries, compare it with the
 	$(BIN)/noma-semcom demo
 
 test: lint  ## Run the linters and then every test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-fast: .venv/.dev  ## Run the tests without those marked slow
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: .venv/.dev $(TYPING)  ## Check style, formatting, types and who imports whom
 	$(BIN)/ruff check .

@@ -9,14 +9,14 @@ from __future__ import annotations
 import difflib
 import json
 import math
-import numbers
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
 from os import fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+from noma_semcom_env.scenes.annotated import COCO_CLASSES
 from noma_semcom_env.zoo.presets import WEIGHTS
 
 if TYPE_CHECKING:
@@ -34,48 +34,52 @@ class MixturePreset:
 
     Attributes:
         name: The preset's name.
-        image_codec: Folder of the image codec for regions.
-        text_codec: Folder of the text codec.
+        image_codec: Folder of the image codec for regions; None where nobody has published one, so that it must be
+            trained and given.
+        text_codec: Folder of the text codec; None likewise.
         inpainting: Folder or hub id of the inpainting pipeline; its tokenizer is the text codec's as well.
         segment_anything: Folder or hub id of the SAM.
         clip: Folder or hub id of the CLIP that measures CLIP-RONI.
         captioner: Folder or hub id of the BLIP captioner.
-        codebook: File with the code of the masks.
+        codebook: File with the code of the masks; None codes them without any class.
         denoising_steps: Steps of the painting.
-        guidance: Scale of classifier-free guidance of the painting, at least 1; 1 is none, which the small street
-            pipeline is made for. The pipelines of Stable Diffusion's size want 5 to 10.
+        guidance: Scale of classifier-free guidance of the painting, at least 1; 1 is none, at half the cost. The small
+            street pipeline paints best at about 2, those of Stable Diffusion's size want 5 to 10.
         detector: Folder or hub id of a GroundingDINO that finds the boxes of texts, such as
             ``"IDEA-Research/grounding-dino-tiny"``; None knows the expressions that come with an image alone.
+        painted_side: Side in pixels at which images are painted, for a pipeline of larger images than the image
+            codec's; None is the codec's own side.
+        kinds: Names of kinds of things, by which a referring expression tells what its region is; none takes the
+            classes of the codebook.
+        allow_bin: Names of parts whose weights may come from a ``.bin`` file, read as plain tensors; others must be
+            safetensors.
     """
 
     name: str
-    image_codec: str
-    text_codec: str
+    image_codec: str | None
+    text_codec: str | None
     inpainting: str
     segment_anything: str
     clip: str
     captioner: str
-    codebook: str
+    codebook: str | None
     denoising_steps: int = 4
     detector: str | None = None
     guidance: float = 1.0
+    painted_side: int | None = None
+    kinds: tuple[str, ...] = ()
+    allow_bin: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name == "denoising_steps":
-                if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
-                    raise ValueError(f"models['denoising_steps']={value!r} must be a whole number in [1, 1000]")
-            elif field.name == "guidance":
-                number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-                if not number or not 1 <= value < math.inf:
-                    raise ValueError(f"models['guidance']={value!r} must be a number in [1, inf)")
-            elif (not isinstance(value, str) or not value) and not (field.name == "detector" and value is None):
-                raise ValueError(f"models[{field.name!r}]={value!r} must be a folder or a hub id 'owner/name'")
+            allowed, wanted = _ALLOWED[field.name]
+            if not allowed(value):
+                raise ValueError(f"models[{field.name!r}]={value!r} must be {wanted}")
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Folders and ids of all models."""
+        """Folders and ids of all models that there are."""
         parts = ("image_codec", "text_codec", "inpainting", "segment_anything", "clip", "captioner", "detector")
         return tuple(getattr(self, part) for part in parts if getattr(self, part) is not None)
 
@@ -88,13 +92,13 @@ class MixturePreset:
         """
         from noma_semcom_env.zoo.loading import models_digest
 
-        found = {
+        return {
             "models": self.name,
             "models_sha256": models_digest([*self.sources]),
             "denoising_steps": self.denoising_steps,
+            "guidance": self.guidance,
+            "painted_side": self.painted_side,
         }
-        # Tables made before there was such a field do not tell of it.
-        return found if self.guidance == 1 else {**found, "guidance": self.guidance}
 
     @property
     def receivers(self) -> MixturePreset:
@@ -102,13 +106,62 @@ class MixturePreset:
 
         What is sent of an item is settled once it is one: its region, caption and mask. What arrives of it is decided
         by the codecs, the painter and the CLIP alone, so that presets with equal ``receivers`` agree on all qualities.
+        A preset of hub ids is its own, since a hub need not be within reach to tell what its parts are.
         """
-        known = PRESETS.get(self.name)
-        return self if known is None else replace(self, **{part: getattr(known, part) for part in _SENDERS})
+        usual = {part: getattr(PRESETS[self.name], part) for part in _SENDERS} if self.name in PRESETS else {}
+        if not all(source is None or Path(source).is_relative_to(WEIGHTS) for source in usual.values()):
+            return self
+        return replace(self, **usual)
 
+
+_CAPTIONED_TOGETHER: Final = 64
 
 _SENDERS: Final = ("segment_anything", "captioner", "detector")
 """Parts that look at images before anything is sent."""
+
+BIN_PARTS: Final = ("inpainting", "segment_anything", "clip", "captioner", "detector")
+"""Parts that may be read from a pickle if they are allowed by name."""
+
+_CODECS: Final = ("image_codec", "text_codec")
+_LISTS: Final = ("kinds", "allow_bin")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_text_or_none(value: Any) -> bool:
+    return value is None or _is_text(value)
+
+
+def _is_whole(value: Any, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_scale(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < math.inf
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, tuple) and all(map(_is_text, value))
+
+
+_ALLOWED: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+    "name": (_is_text, "a text"),
+    **dict.fromkeys(BIN_PARTS, (_is_text, "a folder or a hub id 'owner/name'")),
+    **dict.fromkeys(_CODECS, (_is_text_or_none, "the folder of a trained codec")),
+    "detector": (_is_text_or_none, "a folder or a hub id 'owner/name', or None"),
+    "codebook": (_is_text_or_none, "a file, or None for masks without a class"),
+    "denoising_steps": (lambda value: _is_whole(value, 1, 1000), "a whole number in [1, 1000]"),
+    "guidance": (_is_scale, "a number in [1, inf)"),
+    "painted_side": (lambda value: value is None or _is_whole(value, 8, 4096), "a whole number in [8, 4096], or None"),
+    "kinds": (_is_texts, "a list of texts, none of them empty"),
+    "allow_bin": (lambda value: _is_texts(value) and set(value) <= {*BIN_PARTS}, f"a list of parts among {BIN_PARTS}"),
+}
+"""What each field may be, and how an error says it."""
+
+_PEOPLE: Final = "man woman boy girl guy lady kid child baby player".split()
+"""What captions and expressions call a person."""
 
 _STREET: Final = WEIGHTS / "street_mixture"
 PRESETS: Final[Mapping[str, MixturePreset]] = {
@@ -121,7 +174,24 @@ PRESETS: Final[Mapping[str, MixturePreset]] = {
         clip=str(_STREET / "clip"),
         captioner=str(WEIGHTS / "street" / "captioner"),
         codebook=str(WEIGHTS / "street" / "codebook.json"),
-    )
+        guidance=2.0,
+    ),
+    # Stable Diffusion's inpainting was trained on 512 x 512; the paper's images are of 256 x 256.
+    "sd15_mixture": MixturePreset(
+        name="sd15_mixture",
+        image_codec=None,
+        text_codec=None,
+        inpainting="stable-diffusion-v1-5/stable-diffusion-inpainting",
+        segment_anything="facebook/sam-vit-base",
+        clip="openai/clip-vit-base-patch32",
+        captioner="Salesforce/blip-image-captioning-base",
+        codebook=None,
+        denoising_steps=20,
+        detector="IDEA-Research/grounding-dino-tiny",
+        guidance=7.5,
+        painted_side=512,
+        kinds=(*COCO_CLASSES, *_PEOPLE),
+    ),
 }
 
 
@@ -143,27 +213,41 @@ def load_mixture_preset(models: Models = "street_mixture") -> MixturePreset:
             near = difflib.get_close_matches(key, base, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"fields are: {', '.join(base)}"
             raise ValueError(f"models holds {key!r}, which is no field of a mixture preset; {hint}")
+        if key in _LISTS and isinstance(value, list):
+            value = tuple(value)
         base[key] = fspath(value) if isinstance(value, Path) else value
     return MixturePreset(**base)
 
 
-def load_transceiver(models: Models = "street_mixture", device: str = "cpu") -> Transceiver:
+def load_transceiver(models: Models = "street_mixture", device: str | None = None) -> Transceiver:
     """The transceiver of a preset, loaded once.
 
     Args:
         models: Name of a preset, a mapping that swaps parts of one, or the JSON of a mapping.
-        device: Where the models run.
+        device: Where the models run; None takes a GPU if there is one, except for the bundled models, whose tables are
+            made on a CPU.
 
     Raises:
-        ValueError: If the preset is unknown.
+        ValueError: If the preset is unknown or lacks a codec, or torch knows no such device here.
         ModelLoadError: If a model cannot be loaded or is damaged.
     """
+    from noma_semcom_env.zoo.devices import choose_device
+
     preset = load_mixture_preset(models)
-    return _load(json.dumps({field.name: getattr(preset, field.name) for field in fields(preset)}), device)
+    missing = [codec for codec in _CODECS if getattr(preset, codec) is None]
+    if missing:
+        scripts = " and ".join(f"python -m noma_semcom_env.zoo.train.mixture.{codec}" for codec in missing)
+        folders = ", ".join(f"{codec!r}: 'folder'" for codec in missing)
+        raise ValueError(
+            f"models={preset.name!r} has no {' and no '.join(missing)}, since nobody has published such codecs. Train "
+            f"with {scripts} (docs/mixture-full-size.md has the options) and name what they write: "
+            f"models={{'preset': {preset.name!r}, {folders}}}"
+        )
+    return _load(preset, choose_device(preset, device))
 
 
 @lru_cache(maxsize=2)
-def _load(key: str, device: str) -> Transceiver:
+def _load(preset: MixturePreset, device: str) -> Transceiver:
     from noma_semcom_env.mixture.inpainting import load_inpainting
     from noma_semcom_env.mixture.metrics import ClipScore
     from noma_semcom_env.mixture.regions import RegionFinder
@@ -171,14 +255,20 @@ def _load(key: str, device: str) -> Transceiver:
     from noma_semcom_env.mixture.text_codec import TextCodec
     from noma_semcom_env.mixture.transceiver import Transceiver
     from noma_semcom_env.recovery.perceptual import PerceptualDistance
-    from noma_semcom_env.zoo.loading import load_model
 
-    preset = MixturePreset(**json.loads(key))
-    painter = load_inpainting(preset.inpainting, preset.denoising_steps, device, guidance=preset.guidance)
-    segmenter = load_model("sam", preset.segment_anything)
-    clip = load_model("clip", preset.clip)
-    captioner = load_model("captioner", preset.captioner)
-    detector = None if preset.detector is None else load_model("grounding-dino", preset.detector)
+    assert preset.image_codec is not None
+    assert preset.text_codec is not None
+    painter = load_inpainting(
+        preset.inpainting,
+        preset.denoising_steps,
+        device,
+        allow_bin="inpainting" in preset.allow_bin,
+        guidance=preset.guidance,
+        side=preset.painted_side,
+    )
+    segmenter, clip = load_part_of(preset, "segment_anything"), load_part_of(preset, "clip")
+    captioner = load_part_of(preset, "captioner")
+    detector = None if preset.detector is None else load_part_of(preset, "detector")
     for model, _ in filter(None, (segmenter, captioner, clip, detector)):
         model.to(device)
     return Transceiver(
@@ -191,16 +281,39 @@ def _load(key: str, device: str) -> Transceiver:
         partial(write_captions, *captioner),
         partial(encode_mask, preset.codebook),
         PerceptualDistance(),
-        tuple(json.loads(Path(preset.codebook).read_text())["labels"]),
+        preset.kinds or _classes(preset.codebook),
         preset.origin,
         None if preset.receivers == preset else preset.receivers.origin,
     )
 
 
-def encode_mask(codebook: str, mask: np.ndarray) -> Sized:
+def load_part_of(
+    preset: MixturePreset, part: Literal["segment_anything", "clip", "captioner", "detector"]
+) -> tuple[Any, Any]:
+    """One model of a preset with its processor, see :func:`~noma_semcom_env.zoo.loading.load_model`.
+
+    Raises:
+        ModelLoadError: If it cannot be loaded or is damaged.
+    """
+    from noma_semcom_env.zoo.loading import load_model
+
+    return load_model(_MODELS[part], getattr(preset, part), part in preset.allow_bin, part)
+
+
+_MODELS: Final[Mapping[str, Literal["captioner", "sam", "grounding-dino", "clip"]]] = {
+    "segment_anything": "sam",
+    "clip": "clip",
+    "captioner": "captioner",
+    "detector": "grounding-dino",
+}
+"""What the zoo calls the parts that are models of their own."""
+
+
+def encode_mask(codebook: str | None, mask: np.ndarray) -> Sized:
     """The code of an (H, W) bool mask, whose length is its bits, by the codebook in a file.
 
-    A receiver of regions needs no class: that of the first one costs its few bits.
+    A receiver of regions needs no class: that of the first one costs its few bits. Without a codebook there is but one
+    class, of one bit.
     """
     book = _codebook(codebook)
     code: Sized = book.encode_mask(book.labels[0], mask)
@@ -208,20 +321,25 @@ def encode_mask(codebook: str, mask: np.ndarray) -> Sized:
 
 
 @lru_cache(maxsize=4)
-def _codebook(path: str) -> Any:
+def _codebook(path: str | None) -> Any:
     from noma_semcom_env.semantics.coding import Codebook
 
-    return Codebook.load(path)
+    return Codebook({"region": 1}, {"region": 1}, 1, (1,)) if path is None else Codebook.load(path)
+
+
+def _classes(codebook: str | None) -> tuple[str, ...]:
+    return () if codebook is None else tuple(json.loads(Path(codebook).read_text())["labels"])
 
 
 def write_captions(model: Any, processor: Any, images: np.ndarray, max_new_tokens: int = 32) -> list[str]:
     """Captions of (B, H, W, 3) uint8 images by a BLIP captioner, the likeliest word at each step."""
     import torch
 
-    if not len(images):
-        return []
-    with torch.inference_mode():
-        pixels = processor(images=list(images), return_tensors="pt").pixel_values.to(model.device, model.dtype)
-        ids = model.generate(pixel_values=pixels, max_new_tokens=max_new_tokens, num_beams=1, do_sample=False)
-    texts: Sequence[str] = processor.batch_decode(ids, skip_special_tokens=True)
+    texts: list[str] = []
+    for start in range(0, len(images), _CAPTIONED_TOGETHER):
+        part = list(images[start : start + _CAPTIONED_TOGETHER])
+        with torch.inference_mode():
+            pixels = processor(images=part, return_tensors="pt").pixel_values.to(model.device, model.dtype)
+            ids = model.generate(pixel_values=pixels, max_new_tokens=max_new_tokens, num_beams=1, do_sample=False)
+        texts += processor.batch_decode(ids, skip_special_tokens=True)
     return [text.strip() for text in texts]

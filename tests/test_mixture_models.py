@@ -58,9 +58,8 @@ def test_bad_presets_are_refused(models: Any, message: str) -> None:
 def test_the_origin_of_the_bundled_models_is_that_of_the_bundled_tables() -> None:
     preset = load_mixture_preset()
     assert preset.origin == load_mixture_table("street-test").provenance["origin"]
-    assert "guidance" not in preset.origin
-    guided = load_mixture_preset({"guidance": 7.5})
-    assert guided.origin == {**preset.origin, "guidance": 7.5}
+    for knob in ({"guidance": 7.5}, {"denoising_steps": 5}, {"painted_side": 256}):
+        assert load_mixture_preset(knob).origin == {**preset.origin, **knob}
 
 
 def test_swapping_what_looks_before_sending_leaves_the_receivers_alone() -> None:
@@ -72,7 +71,7 @@ def test_swapping_what_looks_before_sending_leaves_the_receivers_alone() -> None
         assert swapped.receivers.origin == preset.origin, part
     for part, value in (("clip", preset.captioner), ("inpainting", preset.clip), ("image_codec", preset.clip)):
         assert load_mixture_preset({part: value}).receivers.origin != preset.origin, part
-    for knob in ({"denoising_steps": 5}, {"guidance": 2.0}):
+    for knob in ({"denoising_steps": 5}, {"guidance": 3.5}, {"painted_side": 256}):
         assert load_mixture_preset(knob).receivers.origin != preset.origin
 
 

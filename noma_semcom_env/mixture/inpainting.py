@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from noma_semcom_env.zoo.loading import (
     ModelLoadError,
@@ -41,13 +42,24 @@ class Inpainting:
         batch_size: Images painted together; None is what suits the resolution and the device.
         guidance: Scale of classifier-free guidance towards the text; 1 is none, at half the cost. Stable Diffusion
             is commonly run at 7.5.
+        side: Side in pixels at which images are painted, a multiple of the autoencoder's factor: they are resized to
+            it and back, so that a pipeline paints at its own size what is sent at another. None paints them as they
+            are.
 
     Raises:
-        ValueError: If ``steps``, ``batch_size`` or ``guidance`` is below 1, or the UNet is not an inpainting one.
+        ValueError: If ``steps``, ``batch_size``, ``guidance`` or ``side`` is out of range, or the UNet is not an
+            inpainting one.
     """
 
-    def __init__(self, pipeline: Any, steps: int = 4, batch_size: int | None = None, guidance: float = 1.0) -> None:
-        for name, value in (("steps", steps), ("batch_size", batch_size), ("guidance", guidance)):
+    def __init__(
+        self,
+        pipeline: Any,
+        steps: int = 4,
+        batch_size: int | None = None,
+        guidance: float = 1.0,
+        side: int | None = None,
+    ) -> None:
+        for name, value in (("steps", steps), ("batch_size", batch_size), ("guidance", guidance), ("side", side)):
             if value is not None and not 1 <= value < np.inf:
                 raise ValueError(f"{name}={value!r} must be at least 1, and finite")
         latent, taken = pipeline.vae.config.latent_channels, pipeline.unet.config.in_channels
@@ -56,10 +68,15 @@ class Inpainting:
                 f"the pipeline's UNet takes {taken} channels; {2 * latent + 1} are needed: {latent} of latents, 1 of "
                 f"the mask and {latent} of the masked image. Give an inpainting model"
             )
+        if side is not None and side % pipeline.vae_scale_factor:
+            raise ValueError(
+                f"side={side!r} must be a multiple of the autoencoder's factor {pipeline.vae_scale_factor}"
+            )
         self.pipeline = pipeline
         self.steps = steps
         self.batch_size = batch_size
         self.guidance = guidance
+        self.side = side
         self.pipeline.set_progress_bar_config(disable=True)
 
     @property
@@ -83,13 +100,13 @@ class Inpainting:
             (B, S, H, W, 3) uint8, equal to ``received`` where ``known`` is set.
 
         Raises:
-            ValueError: If shapes or dtypes do not agree, a side is no multiple of the autoencoder's factor, or there
-                is no seed.
+            ValueError: If shapes or dtypes do not agree, a side that is painted is no multiple of the autoencoder's
+                factor, or there is no seed.
             PaintingError: If an image is not finite.
         """
         received, known = np.asarray(received), np.asarray(known)
         self._check(received, known, texts, seeds)
-        height, width = received.shape[1:3]
+        height, width = self._painted_sides(received)
         result = np.repeat(received[:, None], len(seeds), axis=1)
         incomplete = np.flatnonzero(~known.all(axis=(1, 2))).tolist()
         jobs = [(i, s) for i in incomplete for s in range(len(seeds))]
@@ -139,11 +156,15 @@ class Inpainting:
         if not len(seeds):
             raise ValueError(f"seeds={seeds!r} is empty; give at least one diffusion seed")
         factor = self.pipeline.vae_scale_factor
-        if any(side % factor or not side for side in received.shape[1:3]):
+        if any(side % factor or not side for side in self._painted_sides(received)):
             raise ValueError(
                 f"received is {received.shape[1]} x {received.shape[2]} pixels; both sides must be multiples of "
                 f"{factor}, at best {self.resolution}: resize or pad the images"
             )
+
+    def _painted_sides(self, received: np.ndarray) -> tuple[int, int]:
+        """Height and width at which images are painted."""
+        return (received.shape[1], received.shape[2]) if self.side is None else (self.side, self.side)
 
     def _noise(self, seed: int, height: int, width: int) -> torch.Tensor:
         factor = self.pipeline.vae_scale_factor
@@ -172,6 +193,10 @@ class Inpainting:
     ) -> torch.Tensor:
         """(b, 3, H, W) float32 on the CPU, in [0, 1] but for what the decoder overshoots."""
         pipeline, vae = self.pipeline, self.pipeline.vae
+        shown = images.shape[2:]
+        if self.side is not None:
+            images = F.interpolate(images, (self.side, self.side), mode="bicubic", antialias=True).clamp(0, 1)
+            known = F.interpolate(known, (self.side, self.side), mode="nearest")
         with torch.inference_mode():
             # Mid grey stands for what is unknown, and the posterior's mode spares a second random draw.
             masked = ((images * 2 - 1) * known).to(vae.device)
@@ -190,7 +215,10 @@ class Inpainting:
                 output_type="latent",
             ).images
             decoded: torch.Tensor = vae.decode(latents / vae.config.scaling_factor).sample
-        return decoded.float().cpu() / 2 + 0.5
+        painted = decoded.float().cpu() / 2 + 0.5
+        if painted.shape[2:] != shown:
+            painted = F.interpolate(painted, shown, mode="bicubic", antialias=True)
+        return painted
 
 
 @without_progress_bars("transformers", "diffusers")
@@ -201,6 +229,7 @@ def load_inpainting(
     batch_size: int | None = None,
     allow_bin: bool = False,
     guidance: float = 1.0,
+    side: int | None = None,
 ) -> Inpainting:
     """Load an inpainting pipeline.
 
@@ -211,7 +240,8 @@ def load_inpainting(
         batch_size: Images painted together; None is what suits the resolution and the device.
         allow_bin: Whether weights may come from a ``.bin`` pickle where there are no safetensors; only plain tensors
             are taken from it.
-        guidance: Scale of classifier-free guidance, see :class:`Inpainting`.
+        guidance: Scale of classifier-free guidance, see :class:`Inpainting`; likewise ``side``.
+        side: Side in pixels at which images are painted.
 
     Raises:
         ModelLoadError: If a part is missing, incomplete or changed.
@@ -228,4 +258,4 @@ def load_inpainting(
     # A third faster on CPUs; the numbers stay the same to rounding.
     for part in (pipeline.unet, pipeline.vae):
         part.to(memory_format=torch.channels_last)
-    return Inpainting(pipeline.to(device), steps, batch_size, guidance)
+    return Inpainting(pipeline.to(device), steps, batch_size, guidance, side)

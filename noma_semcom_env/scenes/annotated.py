@@ -30,6 +30,16 @@ VOC_CLASSES: Final = tuple(
 )
 """The 21 classes of VOC's segmentation, by their value in its maps."""
 
+COCO_CLASSES: Final = tuple(
+    "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,"
+    "bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,suitcase,frisbee,skis,"
+    "snowboard,sports ball,kite,baseball bat,baseball glove,skateboard,surfboard,tennis racket,bottle,wine glass,cup,"
+    "fork,knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,"
+    "potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,cell phone,microwave,oven,toaster,sink,"
+    "refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush".split(",")
+)
+"""The 80 classes of COCO's objects, RefCOCO's among them."""
+
 _VOC_VOID: Final = 255
 _EXIF_ORIENTATION: Final = 0x0112
 

@@ -19,6 +19,9 @@ import numpy as np
 
 from noma_semcom_env.scenes.files import open_picture, square_boxes, square_labels, square_picture
 
+PREFIX: Final = "refcoco:"
+"""What the name of such a source begins with."""
+
 _PICKLES: Final = (".p", ".pkl", ".pickle")
 _NEEDED: Final = ("ref_id", "ann_id", "image_id", "split", "sentences")
 
@@ -159,6 +162,33 @@ class RefCOCO(Sequence[Reference]):
             category=self._categories.get(annotation.get("category_id"), ""),
             split=str(listed["split"]),
         )
+
+
+def open_refcoco(source: str) -> RefCOCO:
+    """A split of RefCOCO in one folder.
+
+    Args:
+        source: ``"refcoco:ROOT:SPLIT"``. ROOT holds a list of references, ``refs(unc).json`` or another ``refs*.json``,
+            its ``instances.json``, and COCO's pictures in ``train2014``, which may be a link to that folder.
+
+    Raises:
+        ImportError: If pycocotools is not installed.
+        ValueError: If the source is incomplete, ROOT holds no list of references or several, or :class:`RefCOCO`
+            refuses a file.
+    """
+    # Parted from both ends, since a Windows root holds a colon of its own.
+    root, _, split = source.removeprefix(PREFIX).rpartition(":")
+    if not source.startswith(PREFIX) or not root or not split:
+        raise ValueError(
+            f"{source!r} is incomplete; write refcoco:ROOT:SPLIT, for example 'refcoco:/data/refcoco:train'"
+        )
+    folder = Path(root).expanduser()
+    lists = sorted(folder.glob("refs*.json"))
+    if len(lists) > 1:
+        raise ValueError(f"{source!r}: {folder} holds {', '.join(path.name for path in lists)}; keep one of them there")
+    pickles = sorted(path for path in folder.glob("refs*") if path.suffix.lower() in _PICKLES)
+    references = next(iter([*lists, *pickles]), folder / "refs(unc).json")
+    return RefCOCO(references, folder / "instances.json", folder / "train2014", split)
 
 
 def _read_references(path: Path) -> list[dict[str, Any]]:

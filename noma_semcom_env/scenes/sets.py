@@ -20,7 +20,7 @@ from noma_semcom_env.scenes.styles import STYLES
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["SIDES", "SUFFIXES", "ImageSet", "ImageSource", "Truth", "load_images"]
+__all__ = ["SIDES", "SUFFIXES", "ImageSet", "ImageSource", "Truth", "load_images", "open_images"]
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 """What marks a file of a folder as a picture, in small or capital letters."""
@@ -108,14 +108,10 @@ def load_images(source: ImageSource, side: int, count: int | None = None, offset
         ValueError: If something is missing, broken, out of range or of another kind; the message says what and where.
     """
     name = _name(source)
-    side = _whole(name, "side", side, SIDES)
     offset = _whole(name, "offset", offset, range(2**31))
     if count is not None:
         count = _whole(name, "count", count, range(1, 2**31))
-    require_pillow()
-    available, read = _open(source, name, side, None if count is None else offset + count)
-    if available == 0:
-        raise ValueError(f"{name!r} holds no pictures; {_FORMS} is needed, with at least one picture")
+    available, read = open_images(source, side, None if count is None else offset + count)
     if offset + (count or 1) > available:
         raise ValueError(
             f"{name!r} holds {available} pictures; count={count} from offset={offset} goes beyond them, lower one"
@@ -129,6 +125,32 @@ def load_images(source: ImageSource, side: int, count: int | None = None, offset
         if truth is not None:
             truths.append(truth)
     return ImageSet(images, tuple(image_ids), name, tuple(truths) or None)
+
+
+def open_images(source: ImageSource, side: int, stop: int | None = None) -> tuple[int, Reader]:
+    """Open pictures that are read one by one, for sets that do not fit into memory.
+
+    Args:
+        source: As of :func:`load_images`; likewise ``side``.
+        side: Side of the pictures in pixels.
+        stop: How many pictures will be asked for at most; None means all, which street scenes do not allow.
+
+    Returns:
+        How many pictures there are, at least one, counted no further than need be; and their reader: index to name,
+        (side, side, 3) uint8 and truth.
+
+    Raises:
+        ImportError: If Pillow or pycocotools is needed and not installed.
+        TypeError: If the source or a number has another type.
+        ValueError: If something is missing, broken, out of range or of another kind; the message says what and where.
+    """
+    name = _name(source)
+    side = _whole(name, "side", side, SIDES)
+    require_pillow()
+    available, read = _open(source, name, side, stop)
+    if available == 0:
+        raise ValueError(f"{name!r} holds no pictures; {_FORMS} is needed, with at least one picture")
+    return available, read
 
 
 def _name(source: Any) -> str:

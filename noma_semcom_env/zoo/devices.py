@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from noma_semcom_env.zoo.presets import Preset
+from typing import Final, Protocol
+
+_BUNDLED: Final = ("street", "street_mixture")
 
 
-def choose_device(preset: Preset, device: str | None = None) -> str:
+class Named(Protocol):
+    """A preset of either kind."""
+
+    @property
+    def name(self) -> str:
+        """The preset's name."""
+        ...
+
+
+def choose_device(preset: Named, device: str | None = None) -> str:
     """The device that a preset's models run on.
 
     Args:
@@ -19,7 +30,7 @@ def choose_device(preset: Preset, device: str | None = None) -> str:
     import torch
 
     if device is None:
-        return "cuda" if preset.name != "street" and torch.cuda.is_available() else "cpu"
+        return "cuda" if preset.name not in _BUNDLED and torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

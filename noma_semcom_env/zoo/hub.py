@@ -177,7 +177,9 @@ class Layout:
         """The command that fetches a hub id, without what is not needed of a large repository."""
         if set(self.models) == {""}:
             return f"hf download {name}"
-        weights = [f"{folder}/{_STEMS[library][0]}.safetensors" for folder, library in self.models.items()]
+        stems = [f"{folder}/{_STEMS[library][0]}" for folder, library in self.models.items()]
+        # Some repositories have the one, some the other.
+        weights = [f"{stem}{variant}.safetensors" for stem in stems for variant in ("", ".fp16")]
         files = ["*.json", "*.txt", *weights]
         return f"hf download {name} " + " ".join(f"--include '{file}'" for file in files)
 

@@ -35,6 +35,7 @@ CARD_FILE: Final = "card.json"
 _NEEDS_MODELS: Final = "reading models needs torch, transformers and diffusers: pip install 'noma-semcom-env[models]'"
 _PROCESSOR: Final = ("preprocessor_config.json", "processor_config.json")
 _BERT: Final = ("tokenizer.json", "vocab.txt")
+_CLIP: Final = (("tokenizer.json", "vocab.json"), ("tokenizer.json", "merges.txt"))
 
 
 class _Kind(NamedTuple):
@@ -57,17 +58,16 @@ KINDS: Final[Mapping[str, _Kind]] = {
     "segmenter": _kind("UperNetForSemanticSegmentation", "AutoImageProcessor", "upernet"),
     "sam": _kind("SamModel", "SamProcessor", "sam"),
     "grounding-dino": _kind("GroundingDinoForObjectDetection", "GroundingDinoProcessor", "grounding-dino", _BERT),
-    "clip": _kind("CLIPModel", "CLIPProcessor", "clip"),
+    "clip": _kind("CLIPModel", "CLIPProcessor", "clip", *_CLIP),
 }
+_READERS: Final = ("captioner", "grounding-dino", "clip")
+"""Kinds with a tokenizer."""
+
 DIFFUSION: Final = Layout(
     "model_index.json",
     None,
     {"vae": "diffusers", "unet": "diffusers", "text_encoder": "transformers"},
-    (
-        ("scheduler/scheduler_config.json",),
-        ("tokenizer/tokenizer.json", "tokenizer/vocab.json"),
-        ("tokenizer/tokenizer.json", "tokenizer/merges.txt"),
-    ),
+    (("scheduler/scheduler_config.json",), *(tuple(f"tokenizer/{name}" for name in group) for group in _CLIP)),
 )
 CONTROLNET: Final = Layout("config.json", ("_class_name", "ControlNetModel"), {"": "diffusers"})
 
@@ -108,6 +108,7 @@ def load_model(
     kind: Literal["captioner", "segmenter", "sam", "grounding-dino", "clip"],
     source: str | os.PathLike[str],
     allow_bin: bool = False,
+    part: str | None = None,
 ) -> tuple[Any, Any]:
     """Load a model of transformers and its processor for inference.
 
@@ -116,6 +117,7 @@ def load_model(
         source: Folder or hub id.
         allow_bin: Whether weights may come from a ``.bin`` pickle where there are no safetensors; only plain tensors
             are taken from it.
+        part: What errors call it, its name in a preset; None is the kind.
 
     Returns:
         The model in float32 and evaluation mode, without gradients, and its processor.
@@ -128,11 +130,11 @@ def load_model(
         raise ValueError(f"kind={kind!r} is unknown; choose one of {sorted(KINDS)}")
     transformers = import_models("transformers")
     classes = KINDS[kind]
-    folder, weights = find_unchanged(source, classes.layout, kind, allow_bin)
+    folder, weights = find_unchanged(source, classes.layout, part or kind, allow_bin)
     model = load_part(getattr(transformers, classes.model), folder, "", weights[""])
     with explained(f"cannot load the {kind}'s processor from {str(folder)!r}", "fetch its files again"):
         processor = getattr(transformers, classes.processor).from_pretrained(folder, local_files_only=True)
-    if _BERT in classes.layout.needed:
+    if kind in _READERS:
         _check_tokenizer(processor.tokenizer, model.config.text_config.vocab_size, folder)
     if kind == "captioner":
         _name_the_ends(processor.tokenizer, model.config.text_config)

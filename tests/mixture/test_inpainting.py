@@ -65,6 +65,27 @@ def test_known_pixels_stay_and_all_others_are_painted(
     assert (painted[:, 0] != painted[:, 1]).any()
 
 
+def test_images_are_painted_at_another_side_and_come_back_at_theirs(
+    pipeline: Any, receiver: Inpainting, received: np.ndarray, known: np.ndarray
+) -> None:
+    larger = Inpainting(pipeline, steps=2, side=2 * SIDE)
+    painted = larger.paint(received, known, TEXTS)
+    assert painted.shape == (3, 1, SIDE, SIDE, 3)
+    np.testing.assert_array_equal(painted[:, 0][known], received[known])
+    assert (painted != receiver.paint(received, known, TEXTS)).any()
+    # Squares of four equal pixels are seen by the pipeline as larger ones are; what it paints of them is averaged.
+    whole = received.repeat(2, axis=1).repeat(2, axis=2)
+    direct = receiver.paint(whole, known.repeat(2, axis=1).repeat(2, axis=2), TEXTS)[:, 0].astype(float)
+    small = direct.reshape(3, SIDE, 2, SIDE, 2, 3).mean(axis=(2, 4))
+    outside = ~known
+    assert np.abs(painted[:, 0][outside] - small[outside]).mean() < 12
+    # A side that does not suit the autoencoder becomes one that does.
+    assert larger.paint(received[:, :30, :30], known[:, :30, :30], TEXTS).shape[2] == 30
+    for side in (0, 2 * SIDE + 1):
+        with pytest.raises(ValueError, match=f"side={side}"):
+            Inpainting(pipeline, side=side)
+
+
 def test_what_the_decoder_left_outside_the_region_does_not_matter(
     receiver: Inpainting, received: np.ndarray, known: np.ndarray
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from noma_semcom_env.scenes.refcoco import RefCOCO
+from noma_semcom_env.scenes.refcoco import RefCOCO, open_refcoco
 
 WIDTH, HEIGHT = 40, 24
 BOX = (8, 4, 20, 14)
@@ -130,6 +130,26 @@ def test_an_object_beside_the_square_is_empty_there(folder: Path) -> None:
     _, mask, box = load(folder)[0].squared(48)
     assert not mask.any()
     assert box[2] <= box[0]
+
+
+def test_a_folder_holds_all_of_a_split(folder: Path) -> None:
+    assert [one.ref_id for one in open_refcoco(f"refcoco:{folder}:testA")] == [12]
+    assert len(open_refcoco(f"refcoco:{folder}:train")) == 2
+    for source in ("refcoco:", "refcoco:train", f"refcoco:{folder}:", f"coco:{folder}:train"):
+        with pytest.raises(ValueError, match="is incomplete; write refcoco:ROOT:SPLIT"):
+            open_refcoco(source)
+    listed = (folder / "refs(unc).json").rename(folder / "refs(google).json")
+    assert len(open_refcoco(f"refcoco:{folder}:train")) == 2
+    (folder / "refs(unc).json").write_text("[]")
+    with pytest.raises(ValueError, match=r"holds refs\(google\)\.json, refs\(unc\)\.json; keep one"):
+        open_refcoco(f"refcoco:{folder}:train")
+    (folder / "refs(unc).json").unlink()
+    listed.rename(folder / "refs(google).p")
+    with pytest.raises(ValueError, match=r"refs\(google\)\.p' is a pickle.*python -c "):
+        open_refcoco(f"refcoco:{folder}:train")
+    (folder / "refs(google).p").unlink()
+    with pytest.raises(ValueError, match=r"refs\(unc\)\.json' does not exist"):
+        open_refcoco(f"refcoco:{folder}:train")
 
 
 def test_pickles_are_refused_with_the_command_that_converts_them(folder: Path, tmp_path: Path) -> None:

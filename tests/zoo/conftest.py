@@ -6,11 +6,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+
+from noma_semcom_env.zoo.presets import WEIGHTS
 
 SIDE = 64
 CLASSES = ("wall", "building", "sky", "tree", "road", "bed ", "car", "pool table")
@@ -26,6 +28,16 @@ class TinyModels(NamedTuple):
     controlnet: Path
     captioner: Path
     segmenter: Path
+
+
+class TinyMixture(NamedTuple):
+    """Folders of the five published parts of the preset ``sd15_mixture``."""
+
+    inpainting: Path
+    segment_anything: Path
+    clip: Path
+    captioner: Path
+    detector: Path
 
 
 def as_half(source: Path, target: Path) -> None:
@@ -184,6 +196,171 @@ def write_diffusion(folder: Path, controlnet: Path) -> None:
     weights = controlnet / "diffusion_pytorch_model.safetensors"
     as_half(weights, controlnet / "diffusion_pytorch_model.fp16.safetensors")
     as_bin(weights, controlnet / "diffusion_pytorch_model.bin")
+
+
+def write_words(folder: Path) -> Any:
+    """A CLIP tokenizer of street words and letters in the files of old, of 77 tokens; returns it."""
+    from transformers import CLIPTokenizer
+
+    from noma_semcom_env.zoo.train.recovery import build_tokenizer
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model = json.loads(build_tokenizer().backend_tokenizer.to_str())["model"]
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
+    merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in model["merges"]]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"model_max_length": 77, "tokenizer_class": "CLIPTokenizer", "pad_token": "<|endoftext|>"})
+    )
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def write_inpainting(folder: Path) -> None:
+    """stable-diffusion-v1-5/stable-diffusion-inpainting: float32 pickled, safetensors in half precision alone."""
+    from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    tokenizer = write_words(folder / "tokenizer")
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        max_position_embeddings=77,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.eos_token_id,
+    )
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        in_channels=9,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        norm_num_groups=2,
+        cross_attention_dim=8,
+        attention_head_dim=4,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(8,) * 4,
+        norm_num_groups=2,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+    )
+    parts = {"unet": unet, "vae": vae, "text_encoder": CLIPTextModel(text)}
+    for name, part in parts.items():
+        part.save_pretrained(folder / name)
+        stem = folder / name / ("model" if name == "text_encoder" else "diffusion_pytorch_model")
+        weights = stem.with_suffix(".safetensors")
+        as_half(weights, stem.with_suffix(".fp16.safetensors"))
+        as_bin(weights, folder / name / ("pytorch_model.bin" if name == "text_encoder" else f"{stem.name}.bin"))
+    PNDMScheduler(skip_prk_steps=True, steps_offset=1, beta_schedule="scaled_linear").save_pretrained(
+        folder / "scheduler"
+    )
+    kinds = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "scheduler": "PNDMScheduler"}
+    index = {"_class_name": "StableDiffusionInpaintPipeline", "_diffusers_version": "0.6.0"}
+    index |= {name: ["diffusers", kind] for name, kind in kinds.items()}
+    index |= {"text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
+    index |= {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
+    index |= {"feature_extractor": ["transformers", "CLIPImageProcessor"]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    (folder / "sd-v1-5-inpainting.ckpt").write_bytes(b"never read")
+
+
+def write_sam(folder: Path) -> None:
+    """facebook/sam-vit-base: the bundled model, which finds what boxes hold, with the hub's files."""
+    bundled = WEIGHTS / "street_mixture" / "segment_anything"
+    folder.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(bundled / name, folder)
+    processor = json.loads((bundled / "processor_config.json").read_text())
+    described = processor["image_processor"] | {"processor_class": processor["processor_class"]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(described))
+    (folder / "pytorch_model.bin").write_bytes(b"never read")
+
+
+def write_clip(folder: Path) -> None:
+    """openai/clip-vit-base-patch32: pickled weights alone, with a buffer that is no longer stored."""
+    from transformers import CLIPConfig, CLIPModel
+
+    tokenizer = write_words(folder)
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    text = {**size, **ends, "vocab_size": len(tokenizer), "max_position_embeddings": 77}
+    vision = {**size, "image_size": 32, "patch_size": 8}
+    CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=8)).save_pretrained(folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["text_model.embeddings.position_ids"] = torch.arange(77)[None]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    as_bin(folder / "model.safetensors", folder / "pytorch_model.bin")
+    processor = {
+        "crop_size": 32,
+        "do_center_crop": True,
+        "do_normalize": True,
+        "do_resize": True,
+        "feature_extractor_type": "CLIPFeatureExtractor",
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "resample": 3,
+        "size": 32,
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+
+
+def write_detector(folder: Path) -> None:
+    """IDEA-Research/grounding-dino-tiny."""
+    from transformers import BertConfig, GroundingDinoConfig, GroundingDinoForObjectDetection, SwinConfig
+
+    words = "[PAD] [UNK] [CLS] [SEP] [MASK] . ? the red car on left".split()
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    swin = {"embed_dim": 16, "depths": [1] * 4, "num_heads": [1, 1, 2, 2], "window_size": 4, "out_indices": [2, 3, 4]}
+    config = GroundingDinoConfig(
+        backbone_config=SwinConfig(image_size=64, **swin),
+        text_config=BertConfig(vocab_size=len(words), max_position_embeddings=64, **small),
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        num_queries=8,
+        max_text_len=16,
+    )
+    GroundingDinoForObjectDetection(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"do_lower_case": True, "tokenizer_class": "BertTokenizer"})
+    )
+    processor = {
+        "do_normalize": True,
+        "do_pad": True,
+        "do_resize": True,
+        "format": "coco_detection",
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_processor_type": "GroundingDinoImageProcessor",
+        "image_std": [0.229, 0.224, 0.225],
+        "processor_class": "GroundingDinoProcessor",
+        "size": {"longest_edge": 128, "shortest_edge": 96},
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+
+
+@pytest.fixture(scope="session")
+def mixture_originals(tmp_path_factory: pytest.TempPathFactory) -> TinyMixture:
+    """The five folders of the mixture's preset, not to be changed."""
+    root = tmp_path_factory.mktemp("mixture_originals")
+    folders = TinyMixture(*(root / part for part in TinyMixture._fields))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        write_inpainting(folders.inpainting)
+        write_clip(folders.clip)
+        write_captioner(folders.captioner)
+        write_detector(folders.detector)
+    write_sam(folders.segment_anything)
+    return folders
 
 
 @pytest.fixture(scope="session")

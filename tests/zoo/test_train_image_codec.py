@@ -18,16 +18,14 @@ from noma_semcom_env.mixture.tabulate import ROI_SYMBOLS as TABULATED
 from noma_semcom_env.scenes.street import CLASSES
 from noma_semcom_env.zoo.train.data import Scenes, held_out
 from noma_semcom_env.zoo.train.mixture.image_codec import (
-    LEAST_REGION,
-    REGION_CLASSES,
-    ROI_SYMBOLS,
+    SETTINGS,
     TARGET,
-    Regions,
     draw_symbols,
     measure,
     psnr_db,
     region_error,
 )
+from noma_semcom_env.zoo.train.mixture.regions import LEAST_REGION, REGION_CLASSES, Regions
 
 ROAD, CAR, TREE, MOUNTAIN = (CLASSES.index(name) for name in ("road", "car", "tree", "mountain"))
 
@@ -56,7 +54,12 @@ def test_regions_are_large_enough_objects() -> None:
 def test_regions_are_trained_with_the_symbols_that_tables_ask_for() -> None:
     uniforms = torch.linspace(0, 1, 1001)
     symbols = draw_symbols("roi", uniforms)
-    assert ROI_SYMBOLS == (TABULATED[0], TABULATED[-1]) == (int(symbols[0]), int(symbols[-1])) == (64, 6144)
+    assert (
+        SETTINGS["street"].roi_symbols
+        == (TABULATED[0], TABULATED[-1])
+        == (int(symbols[0]), int(symbols[-1]))
+        == (64, 6144)
+    )
     # Log-uniform: an octave is as likely as another.
     octaves = np.histogram(np.log2(symbols.numpy()), bins=np.log2([64, 128, 256, 512, 1024, 2048, 4096]))[0]
     assert octaves.min() > 0.95 * octaves.max()

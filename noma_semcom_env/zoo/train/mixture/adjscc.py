@@ -10,11 +10,11 @@ from __future__ import annotations
 import torch
 
 from noma_semcom_env.mixture.convolutional import ADJSCC, STREET_ADJSCC
-from noma_semcom_env.zoo.train.mixture.image_codec import codec_parser, fit_codec
+from noma_semcom_env.zoo.train.mixture.image_codec import codec_parser, fit_codec, parse_codec_options
 
 
 def main() -> None:
-    arguments = codec_parser(__doc__, steps=4000, rate=1e-3).parse_args()
+    arguments = parse_codec_options(codec_parser(__doc__, steps=4000, rate=1e-3))
     torch.manual_seed(0)
     codec = ADJSCC(STREET_ADJSCC).to(memory_format=torch.channels_last)
     fit_codec("adjscc", codec, "whole", arguments)

@@ -1,6 +1,12 @@
-"""Trains the Swin JSCC codecs of 128 x 128 street scenes, from scratch or, by ``--start``, from a codec that is there.
+r"""Trains the Swin JSCC codecs, from scratch or, by ``--start``, from a codec that is there.
 
     python -m noma_semcom_env.zoo.train.mixture.image_codec --kind roi --device cuda
+    python -m noma_semcom_env.zoo.train.mixture.image_codec --kind roi --config paper --images refcoco:ROOT:train \
+        --target FOLDER --device cuda
+
+The first command trains the bundled codec of 128 x 128 street scenes; the second one the paper's, of 256 x 256, on the
+objects that RefCOCO's references point at. ``--images`` takes any source with annotated objects, see
+:func:`~noma_semcom_env.zoo.train.mixture.annotated.read_annotated`.
 
 ``roi`` sends a region of interest alone, the rest greyed out, and its loss counts the region; ``whole`` sends whole
 images (SwinJSCC, the baseline); ``roi-jscc`` sends whole images too, but its encoder is told the region and its loss
@@ -15,7 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,29 +29,50 @@ import numpy as np
 import torch
 from rich.progress import track
 
+from noma_semcom_env.mixture.allocation import PAPER_CBR
 from noma_semcom_env.mixture.channel import AWGN, RAYLEIGH, symbols_of
 from noma_semcom_env.mixture.image_codec import ImageCodec, count_multiply_adds, count_parameters, keep_region
-from noma_semcom_env.mixture.swin_jscc import STREET, STREET_REGION_GATE, SwinJSCC
-from noma_semcom_env.scenes.street import ATTRIBUTES, CLASSES
+from noma_semcom_env.mixture.swin_jscc import PAPER, STREET, SwinConfig, SwinJSCC
 from noma_semcom_env.zoo.loading import models_digest
 from noma_semcom_env.zoo.presets import WEIGHTS
 from noma_semcom_env.zoo.train.data import Scenes, held_out, make_parser, training_scenes
 from noma_semcom_env.zoo.train.fit import Schedule, earlier_training, fit, steps_done
+from noma_semcom_env.zoo.train.mixture.annotated import LEAST_SHARE, read_annotated
+from noma_semcom_env.zoo.train.mixture.regions import Objects, RegionData, Regions
 
-SIDE: Final = 128
 SNR_DB: Final = (0.0, 20.0)
-CBR: Final = (0.02, 0.12)
-ROI_SYMBOLS: Final = (64, 6144)
-"""Least and most complex symbols of a region, the ends of the tables' grid."""
-
-DEFAULT_CBR: Final = (0.032, 0.048, 0.064, 0.08, 0.096)
 REPORTED_SNR_DB: Final = (0.0, 5.0, 10.0, 15.0, 20.0)
 KINDS: Final = ("roi", "whole", "roi-jscc")
-REGION_CLASSES: Final = tuple(CLASSES.index(kind) for kind in ATTRIBUTES if kind != "mountain")
-"""Classes of which an object can be a region of interest."""
 
-LEAST_REGION: Final = SIDE * SIDE // 256
-"""Pixels of the smallest region."""
+
+@dataclass(frozen=True)
+class Setting:
+    """A codec's size with what it is trained for.
+
+    Attributes:
+        config: Its size.
+        cbr: Least and most bandwidth ratio, complex symbols / (3HW), of whole images.
+        roi_symbols: Least and most complex symbols of a region, the ends of the tables' grid.
+        reported_cbr: Bandwidth ratios at which it is measured.
+        steps: Default length of a training.
+        batch: Default number of images a step.
+        rate: Default learning rate.
+    """
+
+    config: SwinConfig
+    cbr: tuple[float, float]
+    roi_symbols: tuple[int, int]
+    reported_cbr: tuple[float, ...]
+    steps: int
+    batch: int
+    rate: float
+
+
+SETTINGS: Final[dict[str, Setting]] = {
+    "street": Setting(STREET, (0.02, 0.12), (64, 6144), (0.032, 0.048, 0.064, 0.08, 0.096), 4000, 256, 2e-3),
+    # 200 epochs of the paper's 15 786 objects; SwinJSCC's learning rate, since the paper's is lost.
+    "paper": Setting(PAPER, (0.01, 0.05), (64, 12288), PAPER_CBR, 200_000, 16, 1e-4),
+}
 
 REGION_WEIGHT: Final = 0.5
 """Share of the region of interest in the loss of ``roi-jscc``, however small it is."""
@@ -57,69 +84,19 @@ _LEAST_ERROR: Final = 1e-4
 _EVALUATED: Final = 256
 
 
-@dataclass(frozen=True)
-class Regions:
-    """Scenes with a region of interest, wholly on a device.
-
-    Attributes:
-        images: (n, H, W, 3) uint8.
-        labels: (n, H, W) uint8.
-        classes: (c,) uint8, :data:`REGION_CLASSES`.
-        valid: (n, c) bool: whether an object of the class is there and large enough; at least one of each scene.
-    """
-
-    images: torch.Tensor
-    labels: torch.Tensor
-    classes: torch.Tensor
-    valid: torch.Tensor
-
-    @classmethod
-    def on(cls, device: str, data: Scenes) -> Regions:
-        """Those of the scenes that have one."""
-        labels = torch.from_numpy(np.array(data.labels)).to(device)
-        classes = torch.tensor(REGION_CLASSES, dtype=torch.uint8, device=device)
-        areas = torch.stack([(labels == one).sum((1, 2)) for one in classes], dim=1)
-        valid = areas >= LEAST_REGION
-        chosen = valid.any(1)
-        images = torch.from_numpy(np.array(data.images)).to(device)
-        if not bool(chosen.all()):
-            images, labels, valid = images[chosen], labels[chosen], valid[chosen]
-        return cls(images, labels, classes, valid)
-
-    def draw(self, size: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Random images and a random region of each, half of them flipped.
-
-        Returns:
-            (size, 3, H, W) float in [0, 1] and (size, H, W) bool.
-        """
-        device = generator.device
-        index = torch.randint(len(self.images), (size,), generator=generator, device=device)
-        image, region = self.take(index, generator)
-        flipped = torch.rand(size, generator=generator, device=device) < 0.5
-        image = torch.where(flipped[:, None, None, None], image.flip(3), image)
-        return image, torch.where(flipped[:, None, None], region.flip(2), region)
-
-    def take(self, index: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """The scenes of an index and a random region of each."""
-        valid = self.valid[index]
-        lots = torch.rand(valid.shape, generator=generator, device=generator.device)
-        chosen = self.classes[torch.where(valid, lots, -1).argmax(1)]
-        image = self.images[index].permute(0, 3, 1, 2).float() / 255
-        return image, self.labels[index] == chosen[:, None, None]
-
-
 def region_error(error: torch.Tensor, region: torch.Tensor) -> torch.Tensor:
     """(B,) mean of a (B, 3, H, W) squared error over each image's (B, H, W) region."""
     inside = (error.mean(1) * region).sum((1, 2))
     return inside / region.sum((1, 2)).clamp_min(1)
 
 
-def draw_symbols(kind: str, uniforms: torch.Tensor) -> torch.Tensor:
-    """Complex symbols, int64, that numbers in [0, 1) stand for: see the ranges above."""
+def draw_symbols(kind: str, uniforms: torch.Tensor, setting: Setting = SETTINGS["street"]) -> torch.Tensor:
+    """Complex symbols, int64, that numbers in [0, 1) stand for."""
     if kind == "roi":
-        least, most = ROI_SYMBOLS
+        least, most = setting.roi_symbols
         return (least * (most / least) ** uniforms).round().long()
-    return ((CBR[0] + (CBR[1] - CBR[0]) * uniforms) * 3 * SIDE * SIDE).round().long()
+    low, high = setting.cbr
+    return ((low + (high - low) * uniforms) * 3 * setting.config.side * setting.config.side).round().long()
 
 
 def psnr_db(error: torch.Tensor) -> torch.Tensor:
@@ -127,20 +104,72 @@ def psnr_db(error: torch.Tensor) -> torch.Tensor:
     return -10 * error.clamp_min(1e-12).log10()
 
 
-def fit_codec(name: str, codec: ImageCodec, kind: str, arguments: argparse.Namespace) -> None:
-    """Train a codec, measure it on held-out scenes and write it to ``arguments.target``/``name``.
+@dataclass(frozen=True)
+class Lessons:
+    """What a codec is trained on.
+
+    Attributes:
+        data: For the training.
+        held_out: For the figures.
+        origin: Names them, for the checkpoint.
+        said: Describes them, for the card.
+    """
+
+    data: RegionData
+    held_out: RegionData
+    origin: str
+    said: str
+
+
+def open_lessons(arguments: argparse.Namespace, side: int) -> Lessons:
+    """The street scenes or photographs that the options ask for, of ``side`` x ``side``.
+
+    Raises:
+        ValueError: If a source is missing, broken or too small.
+    """
+    device, scenes = arguments.device, arguments.scenes
+    # A tiny set is a trial of the script; its figures need be no larger.
+    evaluated = min(_EVALUATED, -(-scenes // 8))
+    if arguments.images is None:
+        least = side * side // LEAST_SHARE
+        return Lessons(
+            Regions.on(device, training_scenes(scenes, arguments.folder, side), least),
+            Regions.on(device, held_out(evaluated, side), least),
+            f"{scenes} scenes",
+            f"{scenes} street scenes of {side} x {side} of the model split",
+        )
+    known = read_annotated(arguments.images, side, scenes, arguments.folder)
+    if arguments.test is not None:
+        test = read_annotated(arguments.test, side, evaluated, arguments.folder)
+    elif len(known) > evaluated:
+        test = known.part(len(known) - evaluated, len(known))
+        known = known.part(0, len(known) - evaluated)
+    else:
+        raise ValueError(
+            f"--images {arguments.images} has {len(known)} pictures with objects, of which {evaluated} would be held "
+            "out; give more of them, or others for the figures by --test"
+        )
+    said = f"{len(known.picture)} objects in {len(known)} pictures of {arguments.images}"
+    return Lessons(Objects.on(device, known), Objects.on(device, test), said, f"{said}, {side} x {side}")
+
+
+def fit_codec(
+    name: str, codec: ImageCodec, kind: str, arguments: argparse.Namespace, setting: Setting = SETTINGS["street"]
+) -> None:
+    """Train a codec, measure it on held-out pictures and write it to ``arguments.target``/``name``.
 
     Args:
         name: Of the codec.
         codec: Untrained; takes the weights of ``arguments.start`` if that is given.
         kind: One of :data:`KINDS`.
-        arguments: Of :func:`codec_parser`.
+        arguments: Of :func:`parse_codec_options`.
+        setting: What it is trained for.
     """
-    device, scenes = arguments.device, arguments.scenes
-    # A tiny set is a trial of the script; its batches and figures need be no larger.
-    batch, evaluated = min(arguments.batch, -(-scenes // 4)), min(_EVALUATED, -(-scenes // 8))
+    device = arguments.device
+    batch = min(arguments.batch, -(-arguments.scenes // 4))
     torch.backends.cudnn.benchmark = True
-    data = Regions.on(device, training_scenes(scenes, arguments.folder, SIDE))
+    lessons = open_lessons(arguments, codec.side)
+    data = lessons.data
     earlier = _take_up(codec, arguments.start) if arguments.start else {}
     codec.to(device).train()
     forward = torch.compile(codec) if arguments.compile else codec
@@ -151,7 +180,7 @@ def fit_codec(name: str, codec: ImageCodec, kind: str, arguments: argparse.Names
         image, region = data.draw(batch, dice)
         snr_db, rate = torch.rand(2, batch, generator=dice, device=device)
         snr_db = SNR_DB[0] + (SNR_DB[1] - SNR_DB[0]) * snr_db
-        symbols = draw_symbols(kind, rate).clamp_max(codec.max_symbols)
+        symbols = draw_symbols(kind, rate, setting).clamp_max(codec.max_symbols)
         sent = keep_region(image, region) if kind == "roi" else image
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             received = forward(sent, snr_db, symbols, channel, dice, region if codec.takes_region else None)
@@ -167,7 +196,7 @@ def fit_codec(name: str, codec: ImageCodec, kind: str, arguments: argparse.Names
 
     schedule = Schedule(arguments.steps, arguments.rate, hold=0.1, averaging=0.997, limit_s=arguments.seconds)
     folder = arguments.folder / name
-    origin = f"{scenes} scenes, batches of {batch}, {codec.config}"
+    origin = f"{lessons.origin}, batches of {batch}, {codec.config}"
     if arguments.start:
         origin += f", from {models_digest([arguments.start])}"
     seconds = fit(name, [codec], loss, schedule, folder, data=origin)
@@ -177,14 +206,14 @@ def fit_codec(name: str, codec: ImageCodec, kind: str, arguments: argparse.Names
         "kind": kind,
         "parameters": count_parameters(codec),
         "multiply_adds": count_multiply_adds(codec),
-        "data": f"{scenes} street scenes of {SIDE} x {SIDE} of the model split",
+        "data": lessons.said,
         "snr_db": list(SNR_DB),
-        **({"roi_symbols": list(ROI_SYMBOLS)} if kind == "roi" else {"cbr": list(CBR)}),
+        **({"roi_symbols": list(setting.roi_symbols)} if kind == "roi" else {"cbr": list(setting.cbr)}),
         "steps": steps_done(folder),
         "batch": batch,
         "seconds": round(seconds),
         **earlier,
-        **measure(codec, kind, held_out(evaluated, SIDE), device),
+        **measure(codec, kind, lessons.held_out, device, cbrs=setting.reported_cbr),
     }
     codec.save(arguments.target / name, card)
     print(json.dumps(card, indent=2))
@@ -207,18 +236,18 @@ def _take_up(codec: ImageCodec, folder: Path) -> dict[str, object]:
 def measure(
     codec: ImageCodec,
     kind: str,
-    scenes: Scenes,
+    scenes: Scenes | RegionData,
     device: str,
     snrs_db: tuple[float, ...] = REPORTED_SNR_DB,
-    cbrs: tuple[float, ...] = DEFAULT_CBR,
+    cbrs: tuple[float, ...] = SETTINGS["street"].reported_cbr,
     batch: int = 64,
 ) -> dict[str, object]:
-    """Mean PSNR in dB over scenes with a region, of the whole image and of the region, over AWGN.
+    """Mean PSNR in dB over pictures with a region, of the whole image and of the region, over AWGN.
 
     Returns:
         Tables by SNR (rows) and CBR, their axes, and whether they rise in both.
     """
-    data = Regions.on(device, scenes)
+    data = scenes if isinstance(scenes, RegionData) else Regions.on(device, scenes)
     tables: dict[str, list[list[float]]] = {"psnr_roi_db": [], **({} if kind == "roi" else {"psnr_db": []})}
     for snr_db in track(snrs_db, "measuring"):
         rows: dict[str, list[float]] = {name: [] for name in tables}
@@ -226,12 +255,12 @@ def measure(
             # Common noise and regions for all cells, so that they differ by SNR and rate alone.
             generator = torch.Generator(device).manual_seed(0)
             found: dict[str, list[torch.Tensor]] = {name: [] for name in tables}
-            for index in torch.arange(len(data.images), device=device).split(batch):
+            for index in torch.arange(len(data), device=device).split(batch):
                 image, region = data.take(index, generator)
                 received = codec.transmit(
                     keep_region(image, region) if kind == "roi" else image,
                     torch.full((len(index),), snr_db, device=device),
-                    torch.full((len(index),), symbols_of(cbr, SIDE, SIDE), device=device),
+                    torch.full((len(index),), symbols_of(cbr, codec.side, codec.side), device=device),
                     AWGN,
                     generator,
                     region if codec.takes_region else None,
@@ -246,7 +275,7 @@ def measure(
             tables[name].append(row)
     main = tables["psnr_roi_db" if kind == "roi" else "psnr_db"]
     return {
-        "held_out_scenes": len(data.images),
+        f"held_out_{data.unit}": len(data),
         "reported_snr_db": list(snrs_db),
         "reported_cbr": list(cbrs),
         **tables,
@@ -258,23 +287,47 @@ def measure(
 def codec_parser(description: str | None, steps: int, rate: float) -> argparse.ArgumentParser:
     """Options of the scripts that train image codecs."""
     parser = make_parser(description, steps)
+    parser.add_argument("--images", metavar="SOURCE", help="photographs instead of scenes, at most --scenes of them")
+    parser.add_argument("--test", metavar="SOURCE", help="photographs for the figures; the last of --images by default")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rate", type=float, default=rate)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="limit of the training's time")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--start", type=Path, help="folder of a codec of the same configuration to go on from")
     parser.add_argument("--compile", action="store_true", help="compile the codec first; twice as fast on a CPU")
-    parser.add_argument("--target", type=Path, default=TARGET, help="folder of the package that gets the weights")
+    parser.add_argument("--target", type=Path, help="folder that gets the weights; that of the package by default")
     return parser
 
 
-def main() -> None:
-    parser = codec_parser(__doc__, steps=4000, rate=2e-3)
-    parser.add_argument("--kind", choices=KINDS, required=True)
+def parse_codec_options(parser: argparse.ArgumentParser, bundled: bool = True) -> argparse.Namespace:
+    """The options of a command line; ends it where they do not fit.
+
+    Args:
+        parser: Of :func:`codec_parser`.
+        bundled: Whether the codec is one of those that the package holds if it is trained on street scenes.
+    """
     arguments = parser.parse_args()
+    if arguments.test is not None and arguments.images is None:
+        parser.error("--test without --images has no effect; street scenes have held-out ones")
+    if arguments.target is None:
+        if not bundled or arguments.images is not None:
+            parser.error("--target is needed: without it the package's weights for street scenes would be replaced")
+        arguments.target = TARGET
+    return arguments
+
+
+def main() -> None:
+    street = SETTINGS["street"]
+    parser = codec_parser(__doc__, street.steps, street.rate)
+    parser.add_argument("--kind", choices=KINDS, required=True)
+    parser.add_argument("--config", choices=[*SETTINGS], default="street", help="its size and what goes with it")
+    name = parser.parse_known_args()[0].config
+    setting = SETTINGS[name]
+    parser.set_defaults(steps=setting.steps, batch=setting.batch, rate=setting.rate)
+    arguments = parse_codec_options(parser, bundled=name == "street")
     torch.manual_seed(0)
-    codec = SwinJSCC(STREET_REGION_GATE if arguments.kind == "roi-jscc" else STREET)
-    fit_codec(f"image_{arguments.kind.replace('-', '_')}", codec, arguments.kind, arguments)
+    codec = SwinJSCC(replace(setting.config, region_gate=arguments.kind == "roi-jscc"))
+    fit_codec(f"image_{arguments.kind.replace('-', '_')}", codec, arguments.kind, arguments, setting)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,12 @@
-"""Trains the text codec of the street preset's MoS side.
+r"""Trains the text codec of the MoS side.
 
     python -m noma_semcom_env.zoo.train.mixture.text_codec --steps 8000 --device cuda
+    python -m noma_semcom_env.zoo.train.mixture.text_codec --images refcoco:ROOT:train --models sd15_mixture \
+        --width 256 --target FOLDER --device cuda
+
+The first command trains the bundled codec of street scenes' captions; the second one a codec of the tokens of another
+preset's painter, on what that preset's captioner says of photographs, see
+:mod:`~noma_semcom_env.zoo.train.mixture.annotated_captions`.
 
 Half of what is sent are captions of the training scenes, with all of their phrases or random ones; the other half are
 uniformly random tokens, so that the codec sends what it is given and does not only guess what captions say. Channel
@@ -14,8 +20,9 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -23,7 +30,8 @@ import torch.nn.functional as F
 from rich.progress import track
 from transformers import CLIPTokenizer
 
-from noma_semcom_env.mixture.channel import AWGN, CHANNELS, RAYLEIGH
+from noma_semcom_env.mixture.allocation import PAPER_SYMBOLS, PAPER_TOKENS
+from noma_semcom_env.mixture.channel import AWGN, CHANNELS, RAYLEIGH, send
 from noma_semcom_env.mixture.text_codec import (
     SNR_RANGE_DB,
     TextCodec,
@@ -31,11 +39,15 @@ from noma_semcom_env.mixture.text_codec import (
     to_tokens,
     token_error_rate,
 )
+from noma_semcom_env.mixture_models import load_mixture_preset
 from noma_semcom_env.scenes.street import BACKGROUND, CLASSES, FOREGROUND, TIME_PHRASE
 from noma_semcom_env.semantics.phrases import head_word, split_caption
 from noma_semcom_env.zoo.presets import WEIGHTS
 from noma_semcom_env.zoo.train.data import held_out, make_parser, training_scenes
 from noma_semcom_env.zoo.train.fit import Schedule, fit, steps_done
+from noma_semcom_env.zoo.train.mixture.annotated import read_annotated
+from noma_semcom_env.zoo.train.mixture.annotated_captions import SIDE as PICTURE_SIDE
+from noma_semcom_env.zoo.train.mixture.annotated_captions import Captions, painters_tokenizer, read_captions
 
 TARGET = WEIGHTS / "street_mixture"
 TOKENIZER = WEIGHTS / "street" / "diffusion" / "tokenizer"
@@ -44,8 +56,11 @@ MAX_PHRASES = 5
 
 TESTED_SNR_DB = (0, 5, 10, 15, 20)
 TESTED_SYMBOLS = (5, 6, 8, 11, 16, 32)
-PAPER_SYMBOLS = (32, 11, 8, 6, 5)
-"""Symbols a token at each of :data:`TESTED_SNR_DB` in Table I of the paper."""
+_TESTED: Final = 1000
+"""Most captions for the figures."""
+
+_SCORES: Final = 2**26
+"""Scores of tokens that are computed together where none is trained."""
 
 _TIMES = {phrase.split()[-1]: phrase for phrase in TIME_PHRASE.values()}
 
@@ -97,6 +112,14 @@ class Sentences:
     counts: torch.Tensor
     kinds: torch.Tensor
 
+    def draw_rows(self, size: int, generator: torch.Generator) -> torch.Tensor:
+        """(size,) int64 rows of sentences of random scenes that say some of their phrases."""
+        scenes = torch.randint(len(self.rows), (size,), generator=generator, device=generator.device)
+        return self.rows[scenes, draw_subsets(self, scenes, generator)]
+
+
+Said = TypeVar("Said", bound=Sentences | Captions)
+
 
 def write_sentences(captions: Sequence[str], tokenizer: Any) -> Sentences:
     """Write all sentences of all scenes."""
@@ -136,7 +159,7 @@ def draw_subsets(sentences: Sentences, scenes: torch.Tensor, generator: torch.Ge
     return bits & ((1 << sentences.counts[scenes]) - 1)
 
 
-def move(sentences: Sentences, device: str) -> Sentences:
+def move(sentences: Said, device: str) -> Said:
     """The same sentences with their tensors on a device."""
     moved: dict[str, Any] = {
         name: value.to(device) for name, value in vars(sentences).items() if isinstance(value, torch.Tensor)
@@ -145,12 +168,11 @@ def move(sentences: Sentences, device: str) -> Sentences:
 
 
 def draw_batch(
-    sentences: Sentences, config: TextCodecConfig, size: int, generator: torch.Generator
+    sentences: Sentences | Captions, config: TextCodecConfig, size: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """What is sent and how: ids, tokens, SNR and symbols of :meth:`TextCodec.encode`."""
     device = generator.device
-    scenes = torch.randint(len(sentences.rows), (size,), generator=generator, device=device)
-    row = sentences.rows[scenes, draw_subsets(sentences, scenes, generator)]
+    row = sentences.draw_rows(size, generator)
     ids, tokens = sentences.ids[row], sentences.tokens[row]
     kind, rate, level = torch.rand(3, size, generator=generator, device=device)
     # One caption in four is padded to the full length, and half of the random tokens are as many.
@@ -170,6 +192,7 @@ def draw_batch(
 def measure(codec: TextCodec, ids: torch.Tensor, tokens: torch.Tensor) -> dict[str, Any]:
     """Token error rates over both channels; rows are symbols a token, columns :data:`TESTED_SNR_DB`."""
     figures: dict[str, Any] = {}
+    together = max(1, _SCORES // (ids.shape[1] * codec.config.vocabulary))
     for channel in CHANNELS:
         # A fade hits a whole sentence, so it takes more of them for a steady mean.
         repeats = 4 if channel == RAYLEIGH else 1
@@ -181,24 +204,90 @@ def measure(codec: TextCodec, ids: torch.Tensor, tokens: torch.Tensor) -> dict[s
                 # Common fading and noise for all cells, so that they differ by SNR and rate alone.
                 generator = torch.Generator(ids.device).manual_seed(1)
                 level, each = torch.full_like(counts, snr_db).float(), torch.full_like(counts, symbols)
-                received = codec.transmit(sent, counts, level, each, channel, generator)
-                table[symbols].append(round(token_error_rate(received, sent, counts), 5))
+                codewords = codec.encode(sent, counts, level, each)
+                arrived, after_db = send(codewords, level, channel, generator)
+                # The scores of all sentences at once would be gigabytes for a large vocabulary.
+                parts = torch.arange(len(sent), device=sent.device).split(together)
+                decided = [codec.decode(arrived[part], counts[part], after_db[part], each[part]) for part in parts]
+                table[symbols].append(round(token_error_rate(torch.cat(decided), sent, counts), 5))
         figures[channel] = table
         figures[f"{channel}_at_table_i"] = [table[n][i] for i, n in enumerate(PAPER_SYMBOLS)]
     return figures
 
 
+@dataclass(frozen=True)
+class Lessons:
+    """What a text codec is trained on.
+
+    Attributes:
+        tokenizer: A ``CLIPTokenizer``.
+        sentences: For the training.
+        captions: The captions that they are made of.
+        test: Captions for the figures.
+        origin: Names them, for the checkpoint.
+        said: Describes them, for the card.
+        config: Size of the codec.
+    """
+
+    tokenizer: Any
+    sentences: Sentences | Captions
+    captions: list[str]
+    test: list[str]
+    origin: str
+    said: str
+    config: TextCodecConfig
+
+
+def street_lessons(arguments: argparse.Namespace) -> Lessons:
+    """Captions of street scenes."""
+    scenes = arguments.scenes
+    tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER, local_files_only=True)
+    captions = training_scenes(scenes, arguments.folder, resolution=128).captions
+    return Lessons(
+        tokenizer,
+        write_sentences(captions, tokenizer),
+        captions,
+        # A tiny set is a trial of the script; its figures need be no larger.
+        held_out(min(_TESTED, -(-scenes // 8)), 128).captions,
+        f"{scenes} scenes",
+        f"captions of {scenes} street scenes of the model split, subsets of their phrases",
+        TextCodecConfig(len(tokenizer), tokenizer.eos_token_id, max_tokens=tokenizer.model_max_length),
+    )
+
+
+def photograph_lessons(arguments: argparse.Namespace) -> Lessons:
+    """Captions of photographs, of which one in eight is held out.
+
+    Raises:
+        ValueError: If there are fewer than two pictures.
+        ModelLoadError: If the painter or the captioner cannot be loaded.
+    """
+    preset = load_mixture_preset(arguments.models)
+    tokenizer = painters_tokenizer(preset)
+    known = read_annotated(arguments.images, PICTURE_SIDE, arguments.scenes, arguments.folder)
+    count = len(known) - min(_TESTED, -(-len(known) // 8))
+    if not count:
+        raise ValueError(f"--images {arguments.images} has but one picture with objects; give more, some to be tested")
+    captions = read_captions(known, preset, arguments.folder, arguments.device)
+    texts, test = (list(dict.fromkeys(chain(*part))) for part in (captions[:count], captions[count:]))
+    most = min(arguments.max_tokens, tokenizer.model_max_length)
+    config = TextCodecConfig(
+        len(tokenizer), tokenizer.eos_token_id, width=arguments.width, heads=arguments.heads, max_tokens=most
+    )
+    said = f"{len(texts)} captions of {count} pictures of {arguments.images}"
+    return Lessons(
+        tokenizer, Captions.of(texts, tokenizer, most), texts, test[:_TESTED], f"{said}, {config}", said, config
+    )
+
+
 def train(arguments: argparse.Namespace) -> None:
     """Train, measure and package the codec."""
     torch.manual_seed(0)
-    device, scenes, steps = arguments.device, arguments.scenes, arguments.steps
-    # A tiny set is a trial of the script; its batches and figures need be no larger.
-    batch, tested = min(arguments.batch, scenes), min(1000, -(-scenes // 8))
-    tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER, local_files_only=True)
-    config = TextCodecConfig(len(tokenizer), tokenizer.eos_token_id, max_tokens=tokenizer.model_max_length)
+    device = arguments.device
+    lessons = street_lessons(arguments) if arguments.images is None else photograph_lessons(arguments)
+    config, batch = lessons.config, min(arguments.batch, arguments.scenes)
     codec = TextCodec(config).to(device)
-    captions = training_scenes(scenes, arguments.folder, resolution=128).captions
-    sentences = move(write_sentences(captions, tokenizer), device)
+    sentences = move(lessons.sentences, device)
     fast = torch.device(device).type == "cuda"
 
     def loss(generator: torch.Generator, progress: float) -> dict[str, torch.Tensor]:
@@ -213,26 +302,32 @@ def train(arguments: argparse.Namespace) -> None:
         return {"loss": entropy.sum() / present.sum(), "token_errors": wrong.sum() / present.sum()}
 
     schedule = Schedule(
-        steps, 2e-3, warmup=200, hold=0.2, averaging=0.998, weight_decay=0.01, limit_s=arguments.seconds
+        arguments.steps,
+        arguments.rate,
+        warmup=200,
+        hold=0.2,
+        averaging=0.998,
+        weight_decay=0.01,
+        limit_s=arguments.seconds,
     )
     folder = arguments.folder / "text_codec"
-    seconds = fit("text codec", [codec], loss, schedule, folder, data=f"{scenes} scenes, batches of {batch}")
+    seconds = fit("text codec", [codec], loss, schedule, folder, data=f"{lessons.origin}, batches of {batch}")
     codec.eval()
-    test = held_out(tested, 128).captions
-    ids, tokens = (value.to(device) for value in to_tokens(tokenizer, test, config.max_tokens))
+    ids, tokens = (value.to(device) for value in to_tokens(lessons.tokenizer, lessons.test, config.max_tokens))
     anything = torch.randint(config.vocabulary, ids.shape, generator=torch.Generator().manual_seed(5)).to(device)
+    known = set(lessons.captions)
     card = {
         "class": type(codec).__name__,
         "parameters": sum(p.numel() for p in codec.parameters()),
-        "data": f"captions of {scenes} street scenes of the model split, subsets of their phrases, random tokens",
+        "data": f"{lessons.said}, random tokens",
         "steps": steps_done(folder),
         "batch": batch,
         "seconds": round(seconds),
         "snr_db": list(SNR_RANGE_DB),
         "reported_snr_db": list(TESTED_SNR_DB),
         "symbols_at_table_i": list(PAPER_SYMBOLS),
-        "held_out_captions": len(test),
-        "not_among_training_captions": len([text for text in test if text not in set(captions)]),
+        "held_out_captions": len(lessons.test),
+        "not_among_training_captions": len([text for text in lessons.test if text not in known]),
         "mean_tokens": round(float(tokens.float().mean()), 2),
         "token_error_rate": measure(codec, ids, tokens),
         "token_error_rate_of_random_tokens": measure(codec, anything, torch.full_like(tokens, config.max_tokens)),
@@ -252,7 +347,25 @@ def mixture_parser(description: str | None, steps: int, batch: int) -> argparse.
 
 
 def main() -> None:
-    train(mixture_parser(__doc__, steps=8000, batch=512).parse_args())
+    parser = mixture_parser(__doc__, steps=8000, batch=512)
+    parser.add_argument("--rate", type=float, default=2e-3, help="learning rate")
+    parser.add_argument("--images", metavar="SOURCE", help="photographs instead of scenes, at most --scenes of them")
+    parser.add_argument("--models", help="preset whose painter and captioner are taken, or its JSON; with --images")
+    parser.add_argument("--width", type=int, default=64, help="of the transformer; with --images")
+    parser.add_argument("--heads", type=int, default=4, help="attention heads a block; with --images")
+    parser.add_argument("--max-tokens", type=int, default=PAPER_TOKENS, help="of a caption; with --images")
+    parser.set_defaults(target=None)
+    arguments = parser.parse_args()
+    if arguments.images is None:
+        for name in ("models", "width", "heads", "max_tokens"):
+            if getattr(arguments, name) != parser.get_default(name):
+                parser.error(f"--{name.replace('_', '-')} without --images has no effect")
+        arguments.target = arguments.target or TARGET
+    elif arguments.models is None or arguments.target is None:
+        parser.error(
+            "--images needs --models, whose tokens are sent, and --target, lest the package's codec be replaced"
+        )
+    train(arguments)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,156 @@
+r"""Tabulates what mixtures of RefCOCO's references are worth, with a preset whose models and codecs are there.
+
+    python -m noma_semcom_env.zoo.train.mixture.reference_tables --references refcoco:ROOT:testA --count 64 \
+        --models '{"preset": "sd15_mixture", "image_codec": "FOLDER/image_roi", "text_codec": "FOLDER/text_codec"}' \
+        --output refcoco-testA.npz --device cuda
+
+Every reference is an item: a picture, the first expression that points at an object in it, and the object's box and
+mask. The expression is the prompt. It stands for the annotated box, of which the segmenter makes the region
+(``--find box``), or is resolved by the preset's detector (``--find detector``). PSNR-ROI is measured over the region
+that is sent (``--targets region``), or over the annotated mask (``--targets object``).
+
+An environment plays the file: ``gym.make("MixtureOfSemantics-v0", images="refcoco-testA.npz", cbr_values=...)``; with
+``recovery="live"`` and the same ``models`` it sends the items in its steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from rich.progress import track
+
+from noma_semcom_env.mixture.captions import head_of
+from noma_semcom_env.mixture.items import MixtureItems, grow
+from noma_semcom_env.mixture.offering import make_items
+from noma_semcom_env.mixture.regions import NamedBoxes, RegionError
+from noma_semcom_env.mixture.tabulate import ROI_SYMBOLS, MixtureRecipe, tabulate_mixtures
+from noma_semcom_env.mixture.transceiver import Transceiver
+from noma_semcom_env.mixture_models import load_transceiver
+from noma_semcom_env.scenes.refcoco import RefCOCO, open_refcoco
+from noma_semcom_env.zoo.train.mixture.annotated import LEAST_SHARE
+from noma_semcom_env.zoo.train.mixture.tables import TARGETS
+
+FINDERS: Final = ("box", "detector")
+MORE_SYMBOLS: Final = (*ROI_SYMBOLS, 8192, 12288)
+"""Complex symbols of the ROI up to the most of the paper's codec."""
+
+
+def ask_for_references(
+    transceiver: Transceiver,
+    references: RefCOCO,
+    count: int,
+    find: str = "box",
+    targets: str = "region",
+    margins: Sequence[int] = (0,),
+) -> MixtureItems:
+    """References as items, in their order.
+
+    Left out are objects of less than one in 256 pixels of the largest square of their picture, those of which nothing
+    is found, and those whose region fills the picture.
+
+    Args:
+        transceiver: Looks at them.
+        references: What people pointed at.
+        count: Most items.
+        find: One of :data:`FINDERS`.
+        targets: ``"region"`` or ``"object"``.
+        margins: Pixels, ascending from 0.
+
+    Raises:
+        ValueError: If an argument is unknown or out of range, or no reference is left.
+    """
+    for name, value, known in (("find", find, FINDERS), ("targets", targets, TARGETS)):
+        if value not in known:
+            raise ValueError(f"{name}={value!r} is unknown; choose one of {known}")
+    if count < 1:
+        raise ValueError(f"count={count!r} items; at least 1 is needed")
+    side = transceiver.image_codec.side
+    pictures: dict[int, np.ndarray] = {}
+    ids: list[str] = []
+    picture, prompts, kinds, objects = [], [], [], []
+    named: list[NamedBoxes] = []
+    for one in track(references, "looking at references", total=len(references)):
+        if len(ids) == count:
+            break
+        image, mask, box = one.squared(side)
+        expression = one.expressions[0]
+        boxes = [(expression, box.tolist())] if find == "box" else []
+        if mask.sum() * LEAST_SHARE < mask.size:
+            continue
+        try:
+            (region,) = transceiver.finder.find(image, [expression], boxes)
+        except RegionError as error:
+            print(f"reference {one.ref_id}: {error}")
+            continue
+        if grow(region, max(margins)).all():
+            print(f"reference {one.ref_id}: the region of {expression!r} fills the picture")
+            continue
+        ids.append(f"refcoco:{one.split}:{one.ref_id}")
+        pictures.setdefault(one.image_id, image)
+        picture.append([*pictures].index(one.image_id))
+        prompts.append(expression)
+        # How people call a thing is how captions do, more often than what it is filed under.
+        kinds.append(head_of(expression, transceiver.kinds) or one.category or None)
+        named.append(boxes)
+        objects.append(mask)
+    if not ids:
+        raise ValueError(
+            "references: none shows an object that is large enough and found; take another split or finder"
+        )
+    return make_items(
+        transceiver,
+        ids,
+        np.stack([*pictures.values()]),
+        picture,
+        prompts,
+        kinds=kinds,
+        named=named,
+        targets=np.stack(objects) if targets == "object" else None,
+        margins=margins,
+    )
+
+
+def recipe_of(max_symbols: int, seeds: tuple[int, ...] = (0, 1)) -> MixtureRecipe:
+    """The recipe whose region gets up to a codec's most symbols, the rest being painted around a sixth of them."""
+    counts = (*(count for count in MORE_SYMBOLS if count < max_symbols), max_symbols)
+    middle = min(counts, key=lambda count: abs(math.log(6 * count / max_symbols)))
+    return MixtureRecipe(roi_symbols=counts, seeds=seeds, painted_symbols=middle)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--references", required=True, metavar="SOURCE", help="refcoco:ROOT:SPLIT")
+    parser.add_argument("--models", required=True, help="preset, or the JSON of a mapping that swaps parts of one")
+    parser.add_argument("--output", type=Path, required=True, help="the .npz to write")
+    parser.add_argument("--count", type=int, default=64, help="most items")
+    parser.add_argument("--find", choices=FINDERS, default="box")
+    parser.add_argument("--targets", choices=TARGETS, default="region")
+    parser.add_argument("--margins", type=int, nargs="+", default=[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of noise and painting")
+    parser.add_argument("--off-grid", type=int, default=40, help="points at which the interpolation is measured")
+    parser.add_argument("--device", help="cpu or cuda; a GPU by default if there is one")
+    parser.add_argument("--items", type=Path, help="file to read the items from, or to write them to if there is none")
+    given = parser.parse_args()
+    references = open_refcoco(given.references)
+    transceiver = load_transceiver(given.models, given.device)
+    if given.items and given.items.is_file():
+        items = MixtureItems.load(given.items)
+    else:
+        items = ask_for_references(transceiver, references, given.count, given.find, given.targets, given.margins)
+        if given.items:
+            items.save(given.items)
+    recipe = recipe_of(transceiver.image_codec.max_symbols, tuple(given.seeds))
+    record = {"source": given.references, "find": given.find, "targets": given.targets}
+    table = tabulate_mixtures(items, transceiver, given.output, recipe, record, given.off_grid)
+    print(f"{len(items)} items, {given.output.stat().st_size / 1e6:.1f} MB in {given.output}")
+    print(json.dumps(table.provenance["interpolation_error"], indent=2))
+
+
+if __name__ == "__main__":
+    main()
