@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 
 from noma_semcom_env.mixture.channel import bandwidth_ratio
 from noma_semcom_env.mixture.convolutional import ADJSCC
-from noma_semcom_env.mixture.swin_jscc import SwinJSCC
+from noma_semcom_env.mixture.swin_jscc import STREET, SwinJSCC
 from noma_semcom_env.mixture.tabulate import ROI_SYMBOLS as TABULATED
 from noma_semcom_env.scenes.street import CLASSES
 from noma_semcom_env.zoo.train.data import Scenes, held_out
@@ -24,6 +25,7 @@ from noma_semcom_env.zoo.train.mixture.image_codec import (
     measure,
     psnr_db,
     region_error,
+    take_up,
 )
 from noma_semcom_env.zoo.train.mixture.regions import LEAST_REGION, REGION_CLASSES, Regions
 
@@ -127,11 +129,19 @@ def test_a_region_sent_alone_arrives_better_than_in_the_whole_image() -> None:
     assert (alone - whole > 3).all()
 
 
+def test_a_codec_of_another_size_is_no_start() -> None:
+    other = SwinJSCC(replace(STREET, channels=24))
+    with pytest.raises(
+        ValueError, match=r"--start .*image_roi holds a codec of .*channels=48.*channels=24.* is needed"
+    ):
+        take_up(other, TARGET / "image_roi")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "name", "kind"),
     [
-        (["image_codec", "--kind", "roi"], "image_roi", SwinJSCC),
+        (["image_codec", "--kind", "roi", "--start", str(TARGET / "image_roi")], "image_roi", SwinJSCC),
         (["image_codec", "--kind", "roi-jscc"], "image_roi_jscc", SwinJSCC),
         (["adjscc"], "adjscc", ADJSCC),
     ],
@@ -147,6 +157,11 @@ def test_a_script_ends_with_a_codec_and_its_card(
     assert bandwidth_ratio(codec.max_symbols, codec.side, codec.side) >= 0.12
     card = json.loads((tmp_path / "out" / name / "card.json").read_text())
     assert card["steps"] == 2
+    if "--start" in script:
+        # Two steps on, it says where it comes from, and is nothing like an untrained one, which is no better than grey.
+        known = json.loads((TARGET / name / "card.json").read_text())
+        assert card["began_from"]["steps"] == known["steps"] > 2
+        assert np.mean(card["psnr_roi_db"]) > 20
     assert np.isfinite(card["psnr_roi_db"]).all()
     assert np.shape(card["psnr_roi_db"]) == (len(card["reported_snr_db"]), len(card["reported_cbr"])) == (5, 5)
     assert ("psnr_db" in card) == (name != "image_roi")

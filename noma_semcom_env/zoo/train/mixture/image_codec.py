@@ -170,7 +170,7 @@ def fit_codec(
     torch.backends.cudnn.benchmark = True
     lessons = open_lessons(arguments, codec.side)
     data = lessons.data
-    earlier = _take_up(codec, arguments.start) if arguments.start else {}
+    earlier = take_up(codec, arguments.start) if arguments.start else {}
     codec.to(device).train()
     forward = torch.compile(codec) if arguments.compile else codec
 
@@ -219,7 +219,7 @@ def fit_codec(
     print(json.dumps(card, indent=2))
 
 
-def _take_up(codec: ImageCodec, folder: Path) -> dict[str, object]:
+def take_up(codec: ImageCodec, folder: Path) -> dict[str, object]:
     """Give a codec the weights of another of its configuration; returns what the card is to tell of it.
 
     Raises:
