@@ -24,7 +24,7 @@ from noma_semcom_benchmarks.mos_curves import (
     rows_of,
 )
 from noma_semcom_benchmarks.mos_ledger import Ledger
-from noma_semcom_benchmarks.mos_report import Claim, above, make_parser, parse, report, save, written
+from noma_semcom_benchmarks.mos_report import DOES_NOT, Claim, above, make_parser, parse, report, save, written
 from noma_semcom_benchmarks.mos_scenes import CBRS, CHANNELS, ask
 from noma_semcom_benchmarks.mos_schemes import MOS, ROI_JSCC, SWIN
 
@@ -58,7 +58,7 @@ def judge(curves: Curves) -> list[Claim]:
             Claim(
                 "a larger alpha leads to a slight decline of PSNR-ROI",
                 f"{channel}, twice the text: {found} dB",
-                falls if slight else "does not",
+                falls if slight else DOES_NOT,
             )
         )
     return claims

@@ -70,7 +70,8 @@ def measure(transceiver: Any, scenes: Scenes, guidance: float, steps: int, seeds
 
     from noma_semcom_env.mixture.inpainting import Inpainting
 
-    painter = Inpainting(transceiver.painter.pipeline, steps, guidance=guidance)
+    usual = transceiver.painter
+    painter = Inpainting(usual.pipeline, steps, guidance=guidance, side=usual.side)
     painted = painter.paint(scenes.images, scenes.regions, scenes.captions, seeds)
     found: dict[str, list[np.ndarray]] = {name: [] for name in QUALITIES}
     raw = torch.from_numpy(scenes.images).permute(0, 3, 1, 2).float() / 255

@@ -13,14 +13,15 @@ import numpy as np
 from noma_semcom_agents.evaluation import CONFIDENCE, RESAMPLES, Interval
 from noma_semcom_agents.report import make_console, write_rows
 from noma_semcom_agents.statistics import student_interval
+from noma_semcom_benchmarks import pages
 from noma_semcom_benchmarks.mos_ledger import FOLDER
 from noma_semcom_benchmarks.mos_scenes import SETTING
 from noma_semcom_benchmarks.pages import FOLDER as OUTPUT
 from noma_semcom_benchmarks.pages import QUICK_FOLDER
 
-AGREES: Final = "agrees"
-DOES_NOT: Final = "does not"
-CANNOT_TELL: Final = "cannot tell"
+AGREES: Final = pages.AGREES
+DOES_NOT: Final = pages.DIFFERS
+CANNOT_TELL: Final = pages.UNDECIDED
 LEAST_SCENES: Final = 8
 """Below so many scenes a percentile bootstrap interval is too short, and Student's is taken."""
 
@@ -125,7 +126,7 @@ def parse_output(parser: argparse.ArgumentParser, arguments: Sequence[str] | Non
 def report(
     title: str, rows: Sequence[Mapping[str, Any]], claims: Sequence[Claim], given: argparse.Namespace, stem: str
 ) -> None:
-    """Print claims and verdicts, and write the rows as STEM.csv and the claims as STEM_claims.csv.
+    """Print claims and verdicts, and write the rows as STEM.csv and the claims as STEM-claims.csv.
 
     The latter has the columns of the first paper's figures, see :func:`~noma_semcom_benchmarks.pages.publish`.
     """
@@ -133,9 +134,12 @@ def report(
 
     given.output.mkdir(parents=True, exist_ok=True)
     write_rows(rows, given.output / f"{stem}.csv")
-    if claims:
-        judged = [{"text": one.text, "verdict": one.verdict, "numbers": one.found} for one in claims]
-        write_rows(judged, given.output / f"{stem}_claims.csv")
+    judged = [{"text": one.text, "verdict": one.verdict, "numbers": one.found} for one in claims]
+    claimed = given.output / f"{stem}-claims.csv"
+    if judged:
+        write_rows(judged, claimed)
+    else:  # those of an earlier run would not belong to these numbers
+        claimed.unlink(missing_ok=True)
     console = make_console()
     over = f"; in brackets 95 % intervals over {given.scenes} scenes, bootstrap ones, Student's over fewer than "
     over = f"{over}{LEAST_SCENES}" if given.scenes > 1 else ""
@@ -151,6 +155,7 @@ def save(figure: Any, given: argparse.Namespace, stem: str) -> Path:
     """Write a figure beside its numbers, with what differs from the paper's setting in small print."""
     path: Path = given.output / f"{stem}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.supxlabel(SETTING, fontsize=6, color="0.4")
-    figure.savefig(path, dpi=110)
+    # Below the figure's edge, where no legend is.
+    figure.text(0.5, -0.005, SETTING, fontsize=6, color="0.4", ha="center", va="top")
+    figure.savefig(path, dpi=110, bbox_inches="tight")
     return path

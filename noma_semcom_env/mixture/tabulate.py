@@ -240,9 +240,10 @@ def interpolation_errors(table: MixtureTable, transceiver: Transceiver, points: 
     the effective one, which a table cannot tell apart. CLIP-RONI's errors include that tables paint around a region of
     a middling number of symbols, whatever arrives.
 
-    The region's symbols are drawn over the grid on a logarithmic scale, so that few are met as often as many. With the
-    mask lost, whatever the fade, the same points give the errors of ``clip_lost``; those of texts are then what they
-    were, and PSNR-ROI, that of grey, has none.
+    The region's symbols are drawn over the grid on a logarithmic scale. With the mask lost, whatever the fade, the same
+    points give the errors of ``clip_lost``; those of texts are then what they were, and PSNR-ROI, that of grey, has
+    none. With 1 symbol up to the grid's least, between which and grey PSNR-ROI is linear, they give those of
+    ``psnr_roi_few_db`` and ``clip_roni_few``.
 
     Args:
         table: The table.
@@ -252,7 +253,8 @@ def interpolation_errors(table: MixtureTable, transceiver: Transceiver, points: 
 
     Returns:
         Of ``awgn`` and ``rayleigh``, for each quality, the mean and the largest absolute error: of ``psnr_roi_db``,
-        ``clip_roni``, ``token_error`` and ``undecodable`` where the region arrives, of ``clip_lost`` where it is lost.
+        ``clip_roni``, ``token_error`` and ``undecodable`` where the region arrives, of ``clip_lost`` where it is lost,
+        of ``psnr_roi_few_db`` and ``clip_roni_few`` where few symbols of it are sent.
     """
     made_by = table.provenance
     live = LiveMixture(
@@ -278,6 +280,11 @@ def interpolation_errors(table: MixtureTable, transceiver: Transceiver, points: 
         }
         true, found = live.quality(*arguments, lost), table.quality(*arguments, lost)
         differences["clip_lost"] = np.abs(true.clip_roni - found.clip_roni)
+        few = np.random.default_rng(seed).integers(1, table.roi_symbols[0], points, endpoint=True)
+        arguments = (rows, margin, few, token, snr_db, effective_db)
+        true, found = live.quality(*arguments, arrived), table.quality(*arguments, arrived)
+        differences["psnr_roi_few_db"] = np.abs(true.psnr_roi_db - found.psnr_roi_db)
+        differences["clip_roni_few"] = np.abs(true.clip_roni - found.clip_roni)
         errors[channel] = {
             name: {"mean": round(float(values.mean()), 5), "largest": round(float(values.max()), 5)}
             for name, values in differences.items()

@@ -120,6 +120,11 @@ class RefCOCO(Sequence[Reference]):
     def __len__(self) -> int:
         return len(self._listed)
 
+    @property
+    def picture_count(self) -> int:
+        """Number of different pictures that the references point into."""
+        return len({one["image_id"] for one in self._listed})
+
     @overload
     def __getitem__(self, index: int) -> Reference: ...
 

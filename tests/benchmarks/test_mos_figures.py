@@ -285,14 +285,14 @@ def test_claims_are_written_with_their_verdicts_in_the_first_papers_columns(
     given = SimpleNamespace(output=tmp_path / "new", scenes=3)
     claims = [Claim("it rises, always", "+1.00 [0.50, 1.50]", AGREES), Claim("it is steep", "0.1", CANNOT_TELL)]
     report("a figure", [{"snr_db": 0.0}], claims, given, "mos_fig99")  # type: ignore[arg-type]
-    with (given.output / "mos_fig99_claims.csv").open(newline="") as file:
+    with (given.output / "mos_fig99-claims.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows == [{"text": one.text, "verdict": one.verdict, "numbers": one.found} for one in claims]
     assert list(rows[0]) == [field.name for field in fields(pages.Claim)]
-    assert {path.name for path in given.output.iterdir()} == {"mos_fig99.csv", "mos_fig99_claims.csv"}
+    assert {path.name for path in given.output.iterdir()} == {"mos_fig99.csv", "mos_fig99-claims.csv"}
     assert "it is steep" in capsys.readouterr().out
     report("nothing claimed", [{"snr_db": 0.0}], [], given, "mos_fig98")  # type: ignore[arg-type]
-    assert not (given.output / "mos_fig98_claims.csv").exists()
+    assert not (given.output / "mos_fig98-claims.csv").exists()
 
 
 def test_a_quick_run_writes_elsewhere_than_a_real_one() -> None:
@@ -350,7 +350,7 @@ def test_a_quick_run_writes_figure_and_numbers(name: str, tmp_path: Path, capsys
     module.main([*options, *(["--diffcom-scenes", "0"] if name in ("fig04", "fig05") else [])])
     with (tmp_path / f"mos_{name}.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) >= 2
-    with (tmp_path / f"mos_{name}_claims.csv").open(newline="") as file:
+    with (tmp_path / f"mos_{name}-claims.csv").open(newline="") as file:
         assert all(one["verdict"] in (AGREES, DOES_NOT, CANNOT_TELL) for one in csv.DictReader(file))
     with Image.open(tmp_path / f"mos_{name}.png") as picture:
         assert picture.size[0] > 600

@@ -319,7 +319,7 @@ def test_training_goes_on_from_a_pipeline_and_keeps_its_latents(tmp_path: Path) 
     train(2, 24, tmp_path, tmp_path / "model", torch.device("cpu"), autoencoder_steps=1, start=start)
     known = json.loads((start / "card.json").read_text())
     card = json.loads((tmp_path / "model" / "card.json").read_text())
-    assert (card["steps"], card["autoencoder_steps"], card["began_from"]["steps"]) == (2, 1, known["steps"])
+    assert (card["steps"], card["decoder_steps"], card["began_from"]["steps"]) == (2, 1, known["steps"])
     before, after = (load_inpainting(folder).pipeline for folder in (start, tmp_path / "model"))
     moved = {
         name.partition(".")[0]

@@ -78,6 +78,7 @@ class Denoising:
 
     Args:
         scenes: What is trained on.
+        images: (n, H, W, 3) uint8, those of the scenes, on the device that trains.
         autoencoder: A trained autoencoder on the device.
         tokenizer: Tokenizer in which every street word is one token.
         text: Text encoder to train.
@@ -186,6 +187,8 @@ def _begin(tokenizer: CLIPTokenizer, start: Path | None) -> tuple[AutoencoderKL,
     """Autoencoder, text encoder and UNet: untrained, or those of a pipeline."""
     if start is not None:
         begun = load_inpainting(start).pipeline
+        if begun.tokenizer.get_vocab() != tokenizer.get_vocab():
+            raise ValueError(f"--start {start} has another vocabulary than the street world's; give a pipeline of that")
         return begun.vae, begun.text_encoder, begun.unet
     torch.manual_seed(0)
     autoencoder = build_autoencoder()
@@ -232,6 +235,7 @@ def train(
     if start is not None:
         seen += f", from {models_digest([start])}"
     autoencoder, text, unet = _begin(tokenizer, start)
+    earlier = {} if start is None else {"began_from": earlier_training(start)}
     train_images = train_autoencoder if start is None else train_decoder
     limits = 0.3 * limit_s, 0.7 * limit_s
     train_images(autoencoder.to(device), images, of_autoencoder, limits[0], -(-batch // 4), work / "autoencoder", seen)
@@ -264,9 +268,9 @@ def train(
         "steps": steps_done(work / "unet"),
         "batch": batch,
         "scenes": scenes,
-        "autoencoder_steps": steps_done(work / "autoencoder"),
+        "autoencoder_steps" if start is None else "decoder_steps": steps_done(work / "autoencoder"),
         "seconds": round(seconds),
-        **({} if start is None else {"began_from": earlier_training(start)}),
+        **earlier,
         **_measure(Inpainting(pipeline, guidance=PRESETS["street_mixture"].guidance), held_back, device),
     }
     (part_target / "card.json").write_text(json.dumps(card, indent=2) + "\n")
