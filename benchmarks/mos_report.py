@@ -155,7 +155,7 @@ def save(figure: Any, given: argparse.Namespace, stem: str) -> Path:
     """Write a figure beside its numbers, with what differs from the paper's setting in small print."""
     path: Path = given.output / f"{stem}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Below the figure's edge, where no legend is.
-    figure.text(0.5, -0.005, SETTING, fontsize=6, color="0.4", ha="center", va="top")
-    figure.savefig(path, dpi=110, bbox_inches="tight")
+    # Not at the foot, where legends are.
+    figure.suptitle(f"{figure.get_suptitle()}\n{SETTING}", fontsize=8)
+    figure.savefig(path, dpi=110)
     return path

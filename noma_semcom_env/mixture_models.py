@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import numbers
+import operator
 from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
@@ -76,6 +78,9 @@ class MixturePreset:
             allowed, wanted = _ALLOWED[field.name]
             if not allowed(value):
                 raise ValueError(f"models[{field.name!r}]={value!r} must be {wanted}")
+            if field.name in _PLAIN and value is not None:
+                # NumPy's numbers are no JSON, as which records keep them.
+                object.__setattr__(self, field.name, _PLAIN[field.name](value))
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -135,11 +140,11 @@ def _is_text_or_none(value: Any) -> bool:
 
 
 def _is_whole(value: Any, low: int, high: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+    return not isinstance(value, bool) and isinstance(value, numbers.Integral) and low <= int(value) <= high
 
 
 def _is_scale(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < math.inf
+    return not isinstance(value, bool) and isinstance(value, numbers.Real) and 1 <= float(value) < math.inf
 
 
 def _is_texts(value: Any) -> bool:
@@ -160,7 +165,13 @@ _ALLOWED: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
 }
 """What each field may be, and how an error says it."""
 
-_PEOPLE: Final = "man woman boy girl guy lady kid child baby player".split()
+_PLAIN: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "denoising_steps": operator.index,
+    "guidance": float,
+    "painted_side": operator.index,
+}
+
+PEOPLE: Final = "man woman boy girl guy lady kid child baby player".split()
 """What captions and expressions call a person."""
 
 _STREET: Final = WEIGHTS / "street_mixture"
@@ -190,7 +201,7 @@ PRESETS: Final[Mapping[str, MixturePreset]] = {
         detector="IDEA-Research/grounding-dino-tiny",
         guidance=7.5,
         painted_side=512,
-        kinds=(*COCO_CLASSES, *_PEOPLE),
+        kinds=(*COCO_CLASSES, *PEOPLE),
     ),
 }
 

@@ -33,6 +33,14 @@ def test_parts_are_swapped_by_mapping_or_its_json() -> None:
     assert (plain.detector, detecting.sources) == (None, (*plain.sources, "IDEA-Research/grounding-dino-tiny"))
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    given = {"guidance": np.float32(2), "denoising_steps": np.int64(8), "painted_side": np.int32(256)}
+    preset = load_mixture_preset(given)
+    assert preset == load_mixture_preset({"guidance": 2, "denoising_steps": 8, "painted_side": 256})
+    kept = [getattr(preset, name) for name in given]
+    assert json.loads(json.dumps(kept)) == kept == [2.0, 8, 256]
+
+
 @pytest.mark.parametrize(
     ("models", "message"),
     [
@@ -45,6 +53,8 @@ def test_parts_are_swapped_by_mapping_or_its_json() -> None:
         ({"denoising_steps": 0}, r"models\['denoising_steps'\]=0"),
         ({"denoising_steps": True}, r"models\['denoising_steps'\]=True"),
         ({"guidance": 0.5}, r"models\['guidance'\]=0.5"),
+        ({"denoising_steps": np.float64(4)}, r"models\['denoising_steps'\]="),
+        ({"guidance": np.bool_(True)}, r"models\['guidance'\]="),
         ({"guidance": True}, r"models\['guidance'\]=True"),
         ({"guidance": "7"}, r"models\['guidance'\]='7'"),
         ({"guidance": float("nan")}, r"models\['guidance'\]=nan"),

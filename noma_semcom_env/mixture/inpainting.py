@@ -195,6 +195,8 @@ class Inpainting:
         pipeline, vae = self.pipeline, self.pipeline.vae
         shown = images.shape[2:]
         if self.side is not None:
+            # Resizing mixes neighbours, so that what the decoder left beside the region must be gone before.
+            images = torch.where(known.bool(), images, 0.5)
             images = F.interpolate(images, (self.side, self.side), mode="bicubic", antialias=True).clamp(0, 1)
             known = F.interpolate(known, (self.side, self.side), mode="nearest")
         with torch.inference_mode():

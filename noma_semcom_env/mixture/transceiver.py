@@ -152,8 +152,10 @@ class Transceiver:
             images: (B, H, W, 3) uint8 of the image codec's side.
             prompts: B prompts, one an image.
             kinds: What kind of thing each region is, whose phrase the caption then leaves out, see
-                :func:`~noma_semcom_env.mixture.captions.leave_out`. None takes the kind that a referring expression
-                names, and leaves the captions of other prompts whole.
+                :func:`~noma_semcom_env.mixture.captions.leave_out`. None takes the first kind that a referring
+                expression names, and leaves the captions of other prompts whole. In free texts that need not be the
+                kind of the region: "orange shirt guy" names an orange, "umbrella girl" an umbrella. Give the kinds
+                where they are known.
             named: Expressions and boxes known of each image.
             targets: (B, H, W) bool, pixels over which PSNR-ROI is measured; None is the regions without their margin.
             margin: Pixels by which the regions are grown before they are sent.

@@ -178,10 +178,9 @@ class Layout:
         if set(self.models) == {""}:
             return f"hf download {name}"
         stems = [f"{folder}/{_STEMS[library][0]}" for folder, library in self.models.items()]
-        # Some repositories have the one, some the other.
-        weights = [f"{stem}{variant}.safetensors" for stem in stems for variant in ("", ".fp16")]
-        files = ["*.json", "*.txt", *weights]
-        return f"hf download {name} " + " ".join(f"--include '{file}'" for file in files)
+        files = ["*.json", "*.txt", *(f"{stem}.safetensors" for stem in stems)]
+        command = f"hf download {name} " + " ".join(f"--include '{file}'" for file in files)
+        return f"{command}; or, where only half precision is offered, with .fp16.safetensors instead of .safetensors"
 
 
 def find_folder(

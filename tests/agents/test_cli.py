@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import ray
 import typer
 from typer.testing import CliRunner
 
@@ -38,6 +39,8 @@ def test_what_cannot_be_done_is_a_usage_error(
     command: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    if "--address" in command:
+        ray.shutdown()  # a test before this one may have left a cluster running, which would be taken
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 2, result.output
     assert named in re.sub(r"[\s│]+", " ", result.output)

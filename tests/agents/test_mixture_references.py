@@ -162,6 +162,6 @@ def test_on_genuine_items_a_fine_grid_of_alphas_beats_the_oracle_seldom_and_by_l
     grid, first = np.linspace(0, 1, 1501), np.zeros((1, 1), dtype=np.int64)
     columns = (value[:, None] for value in (row, snr, effective))
     ahead = dynamics.value(*columns, grid[None], cbr[:, None], first).reward.max(axis=1) - worth
-    assert 0.02 < (ahead > 1e-9).mean() < 0.25
-    assert ahead.max() < 0.023
-    assert np.maximum(ahead, 0).mean() < 3e-4
+    assert (ahead > 1e-9).mean() < 0.05
+    assert ahead.max() < 3e-3
+    assert np.maximum(ahead, 0).mean() < 5e-5

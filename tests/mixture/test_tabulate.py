@@ -150,6 +150,7 @@ def test_the_record_says_what_made_it_and_how_far_off_it_is(tabulated: MixtureTa
     errors = made_by["interpolation_error"]
     assert errors["points"] == 6
     bounds = {"psnr_roi_db": 0.5, "clip_roni": 0.02, "clip_lost": 0.02, "token_error": 0.3, "undecodable": 1.0}
+    bounds |= {"psnr_roi_few_db": 2.0, "clip_roni_few": 0.05}
     for channel in ("awgn", "rayleigh"):
         assert errors[channel].keys() == bounds.keys()
         for name, bound in bounds.items():

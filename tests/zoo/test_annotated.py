@@ -106,6 +106,40 @@ def test_objects_of_refcoco_have_their_own_masks_and_share_pictures(data: Path, 
     assert (fewer.kinds, len(fewer)) == (("red fox",), 1)
 
 
+def test_room_is_made_for_each_picture_once(data: Path, tmp_path: Path) -> None:
+    known = read_annotated(f"refcoco:{data}:train", SIDE, 10, tmp_path / "zoo")
+    # Five references point into three pictures.
+    assert len(np.load(tmp_path / "zoo" / known.name / "images.npy", mmap_mode="r")) == 3
+
+
+@pytest.mark.parametrize("source", ["refcoco:{}:train", "coco:{}:train2014"])
+def test_it_is_said_that_pictures_are_left_aside(
+    data: Path, tmp_path: Path, source: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = source.format(data)
+    read_annotated(named, SIDE, 3, tmp_path / "zoo")
+    assert "are taken" not in capsys.readouterr().out
+    # Again when they have been read before.
+    for _ in range(2):
+        read_annotated(named, SIDE, 2, tmp_path / "zoo")
+        assert f"2 of 3 pictures of {named} are taken" in capsys.readouterr().out
+
+
+def test_what_was_read_of_another_folder_of_that_name_is_not_taken(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other" / "data"
+    shutil.copytree(data, other)
+    (other / "train2014" / "0.png").write_bytes((data / "train2014" / "2.png").read_bytes())
+    names = []
+    for folder in (data.parent, other.parent):
+        monkeypatch.chdir(folder)
+        known = read_annotated("coco:data:train2014", SIDE, 10, tmp_path / "zoo")
+        names.append(known.name)
+        assert known.images[0, 0, 0, 0] == (0 if folder == data.parent else 100)
+    assert read_annotated(f"coco:{data}/../data:train2014", SIDE, 10, tmp_path / "zoo").name == names[0]
+
+
 def test_street_scenes_are_a_source_too(tmp_path: Path) -> None:
     known = read_annotated("street:test", SIDE, 3, tmp_path)
     scenes = [render(seed, SIDE) for seed in split_seeds("test", 3)]
@@ -131,7 +165,7 @@ def test_sources_without_objects_are_refused(data: Path, tmp_path: Path) -> None
     (data / "refs(unc).json").write_text(json.dumps(json.loads((data / "refs(unc).json").read_text())[1:2]))
     with pytest.raises(ValueError, match="has no object of 16 pixels or more on pictures of 64 x 64"):
         read_annotated(f"refcoco:{data}:train", SIDE, 5, tmp_path / "zoo")
-    assert not [path for path in (tmp_path / "zoo").iterdir() if path.suffix != ".part"]
+    assert not list((tmp_path / "zoo").iterdir())
 
 
 def test_objects_are_drawn_with_their_pictures(data: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 import noma_semcom_env  # noqa: F401  (registers the environments)
 from noma_semcom_env.mixture.swin_jscc import PAPER, SwinConfig, SwinJSCC
 from noma_semcom_env.mixture.table import MixtureTable, MixtureTableError, load_mixture_table
+from noma_semcom_env.mixture.tabulate import MixtureRecipe
 from noma_semcom_env.mixture.text_codec import TextCodec
 from noma_semcom_env.mixture_models import PRESETS, encode_mask, load_mixture_preset, load_part_of, load_transceiver
 from noma_semcom_env.scenes.annotated import COCO_CLASSES
@@ -84,7 +85,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def published(mixture_originals: Any) -> dict[str, Any]:
     """The preset with its five published parts, as a user would swap them."""
     parts = {part: str(folder) for part, folder in mixture_originals._asdict().items()}
-    small = {"denoising_steps": 2, "painted_side": 64, "allow_bin": ["captioner", "clip"]}
+    small = {"denoising_steps": 2, "painted_side": 128, "allow_bin": ["captioner", "clip"]}
     return {"preset": "sd15_mixture", **parts, **small}
 
 
@@ -135,6 +136,7 @@ def test_the_preset_names_the_papers_models_and_no_codecs() -> None:
     most = SwinJSCC(PAPER).max_symbols
     assert setting.roi_symbols[1] == most > setting.cbr[1] * 3 * 256 * 256
     assert reference_tables.recipe_of(most).roi_symbols[-1] == most
+    assert reference_tables.recipe_of(most).seeds == MixtureRecipe().seeds
 
 
 @pytest.mark.parametrize(
@@ -221,7 +223,7 @@ def test_references_become_a_table(table: MixtureTable, models: dict[str, Any], 
     assert (items.mask_bits > 0).all()
     assert table.provenance["source"] == f"refcoco:{data}:testA"
     origin = table.provenance["origin"]
-    assert (origin["models"], origin["guidance"], origin["painted_side"]) == ("sd15_mixture", 7.5, 64)
+    assert (origin["models"], origin["guidance"], origin["painted_side"]) == ("sd15_mixture", 7.5, 128)
 
 
 @pytest.mark.slow

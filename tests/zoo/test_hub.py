@@ -219,6 +219,12 @@ def test_an_id_that_is_not_cached_fails_at_once_without_network(hub_cache: Calla
     assert "models={'preset': ..., 'captioner': 'folder'}" in message
     with pytest.raises(ModelLoadError, match=rf"hf download {IDS['diffusion']} .*--include 'unet/{CONTROL}"):
         load_diffusion(IDS["diffusion"], IDS["controlnet"])
+    # Both precisions would be fetched of a repository that has both.
+    with pytest.raises(ModelLoadError) as caught:
+        load_diffusion(IDS["diffusion"], IDS["controlnet"])
+    command, _, other = str(caught.value).partition("; or, where only half precision is offered, with .fp16")
+    assert ".fp16" not in command
+    assert other.startswith(".safetensors instead")
     with pytest.raises(ModelLoadError, match="is not in the cache"):
         models_digest([IDS["diffusion"]])
 

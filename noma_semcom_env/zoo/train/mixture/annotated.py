@@ -21,6 +21,9 @@ from noma_semcom_env.scenes.sets import open_images
 LEAST_SHARE: Final = 256
 """An object has at least one of so many pixels of its picture."""
 
+_SCHEMES: Final = (PREFIX.rstrip(":"), "coco", "voc")
+"""What the names of annotated sets in folders begin with."""
+
 
 @dataclass(frozen=True, eq=False)
 class Annotated:
@@ -88,21 +91,24 @@ def read_annotated(source: str, side: int, count: int, folder: Path) -> Annotate
     """
     if count < 1:
         raise ValueError(f"count={count!r} pictures of {source!r}; at least 1 is needed")
-    digest = hashlib.sha256(source.encode()).hexdigest()[:12]
+    digest = hashlib.sha256(json.dumps(_resolved(source)).encode()).hexdigest()[:12]
     target = folder / f"pictures-{side}-{count}-{digest}"
     if not target.is_dir():
         part = target.with_name(f"{target.name}.{os.getpid()}.part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        _write(source, side, count, part)
         try:
+            _write(source, side, count, part)
             os.replace(part, target)
-        except OSError:  # another process has read the same pictures meanwhile
-            if not target.is_dir():
+        except OSError:
+            if not target.is_dir():  # unless another process has read the same pictures meanwhile
                 raise
-            shutil.rmtree(part)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     texts = json.loads((target / "texts.json").read_text())
     captions = tuple(map(tuple, texts["captions"]))
+    if texts["taken"] < texts["available"]:
+        print(f"{texts['taken']} of {texts['available']} pictures of {source} are taken, the first ones")
     return Annotated(
         name=target.name,
         images=np.load(target / "images.npy", mmap_mode="r")[: len(captions)],
@@ -113,8 +119,19 @@ def read_annotated(source: str, side: int, count: int, folder: Path) -> Annotate
     )
 
 
+def _resolved(source: str) -> tuple[str, str, str]:
+    """Scheme, absolute folder and split of a source; empty where it has none."""
+    scheme, _, rest = source.partition(":")
+    if scheme not in _SCHEMES:
+        # Street scenes lie in no folder, and of a folder of pictures nothing is annotated.
+        return ("", source, "")
+    root, _, split = rest.rpartition(":")
+    return (scheme, str(Path(root).expanduser().resolve()), split)
+
+
 def _write(source: str, side: int, count: int, folder: Path) -> None:
-    most, looks = (_references if source.startswith(PREFIX) else _pictures)(source, side, count)
+    available, looks = (_references if source.startswith(PREFIX) else _pictures)(source, side, count)
+    most = min(count, available)
     images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (most, side, side, 3))
     rows: dict[Any, int] = {}
     captions: list[tuple[str, ...]] = []
@@ -135,7 +152,7 @@ def _write(source: str, side: int, count: int, folder: Path) -> None:
     images.flush()
     np.save(folder / "masks.npy", np.stack([mask for _, _, mask in found]))
     np.save(folder / "picture.npy", np.array([row for row, _, _ in found], dtype=np.int64))
-    texts = {"kinds": [kind for _, kind, _ in found], "captions": captions}
+    texts = {"kinds": [kind for _, kind, _ in found], "captions": captions, "taken": most, "available": available}
     (folder / "texts.json").write_text(json.dumps(texts))
 
 
@@ -150,15 +167,15 @@ def _references(source: str, side: int, count: int) -> tuple[int, Iterator[_Look
                 image, mask, _ = one.squared(side)
                 yield _Look(one.image_id, image, [(one.category, mask)], ())
 
-    return min(count, len(references)), look()
+    return references.picture_count, look()
 
 
 def _pictures(source: str, side: int, count: int) -> tuple[int, Iterator[_Look]]:
-    available, read = open_images(source, side, count)
-    most = min(count, available)
+    # Of sets in folders all pictures are counted, to tell how many are left aside.
+    available, read = open_images(source, side, count if source.startswith("street:") else None)
 
     def look() -> Iterator[_Look]:
-        for index in track(range(most), "reading pictures"):
+        for index in track(range(min(count, available)), "reading pictures"):
             name, image, truth = read(index)
             if truth is None or truth.labels is None:
                 raise ValueError(
@@ -166,7 +183,7 @@ def _pictures(source: str, side: int, count: int) -> tuple[int, Iterator[_Look]]
                 )
             yield _Look(name, image, objects_of(truth, truth.labels), truth.captions)
 
-    return most, look()
+    return available, look()
 
 
 def objects_of(truth: Truth, labels: np.ndarray) -> list[tuple[str, np.ndarray]]:

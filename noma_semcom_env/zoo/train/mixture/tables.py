@@ -11,9 +11,9 @@ worth its symbols:
 
 The bundled tables are smaller than the defaults here; these three commands make them:
 
-    python -m noma_semcom_env.zoo.train.mixture.tables --split policy --scenes 24 --seeds 0 --off-grid 40
-    python -m noma_semcom_env.zoo.train.mixture.tables --split validation --scenes 8 --seeds 0 --off-grid 40
-    python -m noma_semcom_env.zoo.train.mixture.tables --split test --scenes 12 --seeds 0 --off-grid 40
+    python -m noma_semcom_env.zoo.train.mixture.tables --split policy --scenes 32 --seeds 0 --off-grid 40
+    python -m noma_semcom_env.zoo.train.mixture.tables --split validation --scenes 12 --seeds 0 --off-grid 40
+    python -m noma_semcom_env.zoo.train.mixture.tables --split test --scenes 16 --seeds 0 --off-grid 40
 
 ``--items FILE`` keeps what the sender sees of the scenes; with ``--look`` nothing else is done, so that another machine
 can tabulate it.
@@ -23,7 +23,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.progress import track
@@ -85,6 +87,27 @@ def ask_for_objects(
     )
 
 
+def add_table_options(parser: argparse.ArgumentParser, off_grid: int) -> None:
+    """Options that the scripts of tables share: seeds, points off the grid and the file of the items."""
+    parser.add_argument("--seeds", type=int, nargs="+", default=[*MixtureRecipe.seeds], help="of noise and painting")
+    parser.add_argument("--off-grid", type=int, default=off_grid, help="points at which the interpolation is measured")
+    parser.add_argument("--items", type=Path, help="file to read the items from, or to write them to if there is none")
+
+
+def write_table(
+    items: MixtureItems,
+    transceiver: Transceiver,
+    output: Path,
+    recipe: MixtureRecipe,
+    record: Mapping[str, Any],
+    off_grid: int,
+) -> None:
+    """:func:`~noma_semcom_env.mixture.tabulate.tabulate_mixtures`, with its size and errors printed."""
+    table = tabulate_mixtures(items, transceiver, output, recipe, record, off_grid)
+    print(f"{len(items)} items, {output.stat().st_size / 1e6:.1f} MB in {output}")
+    print(json.dumps(table.provenance["interpolation_error"], indent=2))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--split", choices=[split for split in SPLITS if split in SCENES], default="policy")
@@ -92,11 +115,9 @@ def main() -> None:
     parser.add_argument("--style", default="plain", help="of the scenes")
     parser.add_argument("--targets", choices=TARGETS, default="region")
     parser.add_argument("--margins", type=int, nargs="+", default=[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of noise and painting")
-    parser.add_argument("--off-grid", type=int, default=200, help="points at which the interpolation is measured")
     parser.add_argument("--models", default="street_mixture")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--items", type=Path, help="file to read the items from, or to write them to if there is none")
+    add_table_options(parser, off_grid=200)
     parser.add_argument("--look", action="store_true", help="write the items and stop")
     parser.add_argument("--name", help="street-SPLIT by default")
     parser.add_argument("--folder", type=Path, default=BUNDLED)
@@ -115,9 +136,7 @@ def main() -> None:
     output = given.folder / f"{given.name or 'street-' + given.split}.npz"
     record = {"split": given.split, "style": given.style, "targets": given.targets}
     recipe = MixtureRecipe(seeds=tuple(given.seeds))
-    table = tabulate_mixtures(items, transceiver, output, recipe, record, given.off_grid)
-    print(f"{len(items)} items, {output.stat().st_size / 1e6:.1f} MB in {output}")
-    print(json.dumps(table.provenance["interpolation_error"], indent=2))
+    write_table(items, transceiver, output, recipe, record, given.off_grid)
 
 
 if __name__ == "__main__":
