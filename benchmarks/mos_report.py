@@ -156,6 +156,6 @@ def save(figure: Any, given: argparse.Namespace, stem: str) -> Path:
     path: Path = given.output / f"{stem}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not at the foot, where legends are.
-    figure.suptitle(f"{figure.get_suptitle()}\n{SETTING}", fontsize=8)
+    figure.suptitle(f"{figure.get_suptitle()}\n{SETTING}".lstrip(), fontsize=8)
     figure.savefig(path, dpi=110)
     return path
