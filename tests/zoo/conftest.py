@@ -122,25 +122,14 @@ def write_segmenter(folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
 
 
-def write_diffusion(folder: Path, controlnet: Path) -> None:
-    """stable-diffusion-v1-5/stable-diffusion-v1-5 and lllyasviel/control_v11p_sd15_seg, as saved years ago."""
-    from diffusers import AutoencoderKL, ControlNetModel, PNDMScheduler, UNet2DConditionModel
+def build_diffusion(tokens: dict[str, int], positions: int, in_channels: int = 4) -> dict[str, Any]:
+    """Untrained parts of a tiny Stable Diffusion; ``tokens`` are size and ends of its tokenizer."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    words = ["a</w>", "b</w>", "ab</w>", "a", "b", "<|startoftext|>", "<|endoftext|>"]
-    text = CLIPTextConfig(
-        vocab_size=len(words),
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        max_position_embeddings=8,
-        bos_token_id=5,
-        eos_token_id=6,
-        pad_token_id=6,
-    )
     unet = UNet2DConditionModel(
         sample_size=8,
+        in_channels=in_channels,
         block_out_channels=(8, 8),
         layers_per_block=1,
         norm_num_groups=2,
@@ -155,13 +144,37 @@ def write_diffusion(folder: Path, controlnet: Path) -> None:
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
     )
-    unet.save_pretrained(folder / "unet")
-    vae.save_pretrained(folder / "vae")
-    CLIPTextModel(text).save_pretrained(folder / "text_encoder")
+    size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    text = CLIPTextConfig(**size, **tokens, max_position_embeddings=positions)
+    return {"unet": unet, "vae": vae, "text_encoder": CLIPTextModel(text)}
+
+
+def write_index(folder: Path, pipeline: str) -> None:
+    """The scheduler and the list of parts of a Stable Diffusion pipeline, as saved years ago."""
+    from diffusers import PNDMScheduler
+
     PNDMScheduler(skip_prk_steps=True, steps_offset=1, beta_schedule="scaled_linear").save_pretrained(
         folder / "scheduler"
     )
-    ControlNetModel.from_unet(unet).save_pretrained(controlnet)
+    kinds = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "scheduler": "PNDMScheduler"}
+    index = {"_class_name": pipeline, "_diffusers_version": "0.6.0"}
+    index |= {name: ["diffusers", kind] for name, kind in kinds.items()}
+    index |= {"text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
+    index |= {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
+    index |= {"feature_extractor": ["transformers", "CLIPImageProcessor"]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+
+
+def write_diffusion(folder: Path, controlnet: Path) -> None:
+    """stable-diffusion-v1-5/stable-diffusion-v1-5 and lllyasviel/control_v11p_sd15_seg, as saved years ago."""
+    from diffusers import ControlNetModel
+
+    words = ["a</w>", "b</w>", "ab</w>", "a", "b", "<|startoftext|>", "<|endoftext|>"]
+    ends = {"bos_token_id": 5, "eos_token_id": 6, "pad_token_id": 6}
+    parts = build_diffusion({"vocab_size": len(words), **ends}, 8)
+    for name, part in parts.items():
+        part.save_pretrained(folder / name)
+    ControlNetModel.from_unet(parts["unet"]).save_pretrained(controlnet)
 
     encoder = folder / "text_encoder" / "model.safetensors"
     tensors = {f"text_model.{key.removeprefix('text_model.')}": value for key, value in load_file(encoder).items()}
@@ -185,13 +198,7 @@ def write_diffusion(folder: Path, controlnet: Path) -> None:
     junk = ("safety_checker/model.safetensors", "unet/diffusion_pytorch_model.non_ema.safetensors", "v1-5-pruned.ckpt")
     for name in (*junk, "unet/diffusion_pytorch_model.bin"):
         (folder / name).write_bytes(b"never read")
-    part = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "scheduler": "PNDMScheduler"}
-    index = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.6.0"}
-    index |= {name: ["diffusers", kind] for name, kind in part.items()}
-    index |= {"text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
-    index |= {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
-    index |= {"feature_extractor": ["transformers", "CLIPImageProcessor"]}
-    (folder / "model_index.json").write_text(json.dumps(index))
+    write_index(folder, "StableDiffusionPipeline")
 
     weights = controlnet / "diffusion_pytorch_model.safetensors"
     as_half(weights, controlnet / "diffusion_pytorch_model.fp16.safetensors")
@@ -217,55 +224,18 @@ def write_words(folder: Path) -> Any:
 
 def write_inpainting(folder: Path) -> None:
     """stable-diffusion-v1-5/stable-diffusion-inpainting: float32 pickled, safetensors in half precision alone."""
-    from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
 
     tokenizer = write_words(folder / "tokenizer")
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        max_position_embeddings=77,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.eos_token_id,
-    )
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        in_channels=9,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        norm_num_groups=2,
-        cross_attention_dim=8,
-        attention_head_dim=4,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-    )
-    vae = AutoencoderKL(
-        block_out_channels=(8,) * 4,
-        norm_num_groups=2,
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-    )
-    parts = {"unet": unet, "vae": vae, "text_encoder": CLIPTextModel(text)}
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    ends["pad_token_id"] = tokenizer.eos_token_id
+    parts = build_diffusion({"vocab_size": len(tokenizer), **ends}, 77, in_channels=9)
     for name, part in parts.items():
         part.save_pretrained(folder / name)
         stem = folder / name / ("model" if name == "text_encoder" else "diffusion_pytorch_model")
         weights = stem.with_suffix(".safetensors")
         as_half(weights, stem.with_suffix(".fp16.safetensors"))
         as_bin(weights, folder / name / ("pytorch_model.bin" if name == "text_encoder" else f"{stem.name}.bin"))
-    PNDMScheduler(skip_prk_steps=True, steps_offset=1, beta_schedule="scaled_linear").save_pretrained(
-        folder / "scheduler"
-    )
-    kinds = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "scheduler": "PNDMScheduler"}
-    index = {"_class_name": "StableDiffusionInpaintPipeline", "_diffusers_version": "0.6.0"}
-    index |= {name: ["diffusers", kind] for name, kind in kinds.items()}
-    index |= {"text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
-    index |= {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
-    index |= {"feature_extractor": ["transformers", "CLIPImageProcessor"]}
-    (folder / "model_index.json").write_text(json.dumps(index))
+    write_index(folder, "StableDiffusionInpaintPipeline")
     (folder / "sd-v1-5-inpainting.ckpt").write_bytes(b"never read")
 
 
