@@ -269,14 +269,16 @@ def test_a_gain_of_a_size_is_more_than_a_gain() -> None:
     assert [one.verdict for one in claims[:4]] == [AGREES, DOES_NOT, AGREES, DOES_NOT]
 
 
-def test_a_figure_tells_in_what_it_differs_from_the_paper(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("title", "shown"), [("Fig. 9", f"Fig. 9\n{SETTING}"), ("", SETTING)])
+def test_a_figure_tells_in_what_it_differs_from_the_paper(title: str, shown: str, tmp_path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(layout="constrained")
     figure.subplots()
+    figure.suptitle(title)
     path = save(figure, SimpleNamespace(output=tmp_path), "some")  # type: ignore[arg-type]
     assert path.is_file()
-    assert SETTING in [text.get_text() for text in figure.texts] + [figure.get_supxlabel()]
+    assert figure.get_suptitle() == shown
 
 
 def test_claims_are_written_with_their_verdicts_in_the_first_papers_columns(
